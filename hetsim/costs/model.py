@@ -1,0 +1,159 @@
+"""The cost model: what every action of a plan costs, from the table and, where that is silent, from the links' specification."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from hetsim.costs.curve import Curve, Estimate
+from hetsim.costs.table import LOSS, STEP, CostTable, LayerCost, Operation
+from hetsim.errors import CostError
+from hetsim.hardware import Cluster
+from hetsim.workload import Chain
+
+_NOTHING = Estimate(0.0, 0.0, "specified")
+
+
+class CostModel:
+    """Seconds of every kind of work for one network on one cluster.
+
+    Layers are asked for by their index in the chain, devices by name. An unpriced layer is an error, never zero.
+    """
+
+    def __init__(self, chain: Chain, cluster: Cluster, table: CostTable) -> None:
+        self.chain = chain
+        self.cluster = cluster
+        self.table = table
+        self._type_of = {device.name: device.type for device in cluster.devices}
+        self._forward = _curves(table.layers, "forward_s")
+        self._backward = _curves(table.layers, "backward_s")
+        self._update = {(row.device_type, row.layer): row.update_s for row in table.layers}
+        self._saved = _saved_bytes(table.layers)
+
+    def missing(self, device_types: Iterable[str]) -> list[str]:
+        """What the table lacks to price the whole chain on `device_types`, as `layer on type` texts."""
+        return [
+            f"layer {layer.name} on {name}"
+            for name in device_types
+            for layer in self.chain.layers
+            if (name, layer.name) not in self._forward
+        ]
+
+    def require(self, device_types: Iterable[str]) -> None:
+        """Raise CostError with all that `missing` finds."""
+        if gaps := self.missing(device_types):
+            shown = ", ".join(gaps[:6]) + (f" and {len(gaps) - 6} more" if len(gaps) > 6 else "")
+            raise CostError(f"the cost table {self.table.source or self.table.network} has no cost for {shown}")
+
+    # --- computation -------------------------------------------------------------------------------------------------
+
+    def forward(self, device: str, layer: int, microbatch: int) -> Estimate:
+        """Forward of one layer for `microbatch` samples."""
+        return self._curve(self._forward, device, layer).at(microbatch)
+
+    def backward(self, device: str, layer: int, microbatch: int) -> Estimate:
+        """Backward of one layer for `microbatch` samples."""
+        return self._curve(self._backward, device, layer).at(microbatch)
+
+    def loss_forward(self, device: str, microbatch: int) -> Estimate:
+        """Forward of the loss function; free where the table has no such row."""
+        return self._of_pseudo_layer(self._forward, device, microbatch)
+
+    def loss_backward(self, device: str, microbatch: int) -> Estimate:
+        """Backward of the loss function; free where the table has no such row."""
+        return self._of_pseudo_layer(self._backward, device, microbatch)
+
+    def update_s(self, device: str, layers: Sequence[int] | range) -> float:
+        """Seconds of zeroing gradients and stepping the optimizer for `layers`."""
+        kind = self._type_of[device]
+        return sum(self._update.get((kind, self.chain.layers[i].name), 0.0) for i in layers)
+
+    def step_overhead_s(self, device: str) -> float:
+        """Seconds that a step costs the device whatever it holds; 0 where the table has no such row."""
+        return self._update.get((self._type_of[device], STEP), 0.0)
+
+    def saved_bytes(self, device: str, layer: int, microbatch: int) -> int:
+        """Bytes that autograd keeps of one layer from forward to backward: measured, else from the chain's own figures."""
+        curve = self._saved.get((self._type_of[device], self.chain.layers[layer].name))
+        if curve is not None:
+            return round(curve.at(microbatch).seconds)
+        return self.chain.layers[layer].saved_bytes_per_sample * microbatch
+
+    # --- communication -----------------------------------------------------------------------------------------------
+
+    def send_s(self, source: str, target: str, size_bytes: int) -> float:
+        """Seconds that one message takes from `source` to `target`: measured, else latency + bytes / bandwidth."""
+        if source == target or size_bytes == 0:
+            return 0.0
+        measured = self._transfer("send_recv", tuple(sorted((source, target))))
+        if measured is not None:
+            return measured.at(size_bytes).seconds
+        return sum(link.transfer_s(size_bytes) for link in self.cluster.links_between(source, target))
+
+    def reduce_s(self, devices: Sequence[str], size_bytes: int) -> float:
+        """Seconds of an all-reduce of `size_bytes` over `devices`: measured, else a ring over the slowest link.
+
+        Ring (Patarasuk & Yuan 2009): 2(n-1) rounds, each of latency + bytes / n / bandwidth.
+        """
+        n = len(devices)
+        if n < 2 or size_bytes == 0:
+            return 0.0
+        measured = self._transfer("all_reduce", tuple(sorted(devices)))
+        if measured is not None:
+            return measured.at(size_bytes).seconds
+        ring = [*devices, devices[0]]
+        slowest = max(
+            sum(link.transfer_s(size_bytes / n) for link in self.cluster.links_between(a, b))
+            for a, b in zip(ring, ring[1:], strict=False)
+        )
+        return 2 * (n - 1) * slowest
+
+    def bucket_s(self, device: str, size_bytes: int) -> float:
+        """Seconds that packing and unpacking a gradient bucket takes the device; 0 where not measured."""
+        measured = self._transfer("bucket", (self._type_of[device],))
+        return measured.at(size_bytes).seconds if measured is not None else 0.0
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _transfer_curves(self) -> dict[tuple[Operation, tuple[str, ...]], Curve]:
+        points = defaultdict(list)
+        for row in self.table.transfers:
+            points[row.operation, row.group].append((row.size_bytes, row.seconds, row.spread))
+        return {key: Curve.through(rows) for key, rows in points.items()}
+
+    def _transfer(self, operation: Operation, group: tuple[str, ...]) -> Curve | None:
+        return self._transfer_curves.get((operation, group))
+
+    def _curve(self, curves: dict[tuple[str, str], Curve], device: str, layer: int) -> Curve:
+        kind, name = self._type_of[device], self.chain.layers[layer].name
+        curve = curves.get((kind, name))
+        if curve is None:
+            raise CostError(
+                f"the cost table {self.table.source or self.table.network} has no cost for layer {name} on {kind}"
+            )
+        return curve
+
+    def _of_pseudo_layer(self, curves: dict[tuple[str, str], Curve], device: str, microbatch: int) -> Estimate:
+        curve = curves.get((self._type_of[device], LOSS))
+        return curve.at(microbatch) if curve is not None else _NOTHING
+
+
+def _curves(rows: Iterable[LayerCost], field: str) -> dict[tuple[str, str], Curve]:
+    points: dict[tuple[str, str], list[LayerCost]] = defaultdict(list)
+    for row in rows:
+        if row.tensor_parallel == 1:
+            points[row.device_type, row.layer].append(row)
+    return {
+        key: Curve.through(((r.microbatch, getattr(r, field), r.spread) for r in group), group[0].provenance)
+        for key, group in points.items()
+    }
+
+
+def _saved_bytes(rows: Iterable[LayerCost]) -> dict[tuple[str, str], Curve]:
+    points: dict[tuple[str, str], list[tuple[int, float, float]]] = defaultdict(list)
+    for row in rows:
+        if row.saved_bytes is not None and row.tensor_parallel == 1:
+            points[row.device_type, row.layer].append((row.microbatch, float(row.saved_bytes), 0.0))
+    return {key: Curve.through(group) for key, group in points.items()}

@@ -1,0 +1,76 @@
+"""The cost table: what was measured, as rows.
+
+A table belongs to one network. Besides the network's own layers it has two pseudo-layers, whose names start with `@`:
+`@loss` (forward and backward of the loss function, by microbatch) and `@step` (what a step costs a device whatever it
+holds: the loop itself, fetching the batch; its time stands in `update_s`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+LOSS = "@loss"
+STEP = "@step"
+
+Provenance = Literal["measured", "interpolated", "extrapolated", "transferred", "specified"]
+"""Where a number comes from. `specified`: written down by a person or taken from a datasheet."""
+
+Operation = Literal["send_recv", "all_reduce", "bucket"]
+"""What a transfer row times: one message to a neighbour; a sum over a group; or what one device spends on packing and
+unpacking a gradient bucket, without the exchange."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """Time and memory of one layer on one device type at one microbatch size."""
+
+    device_type: str
+    layer: str
+    microbatch: int
+    """Samples."""
+
+    forward_s: float
+    backward_s: float
+    update_s: float = 0.0
+    """Zeroing the gradients and stepping the optimizer, for this layer's parameters; does not depend on the microbatch."""
+
+    saved_bytes: int | None = None
+    """What autograd keeps from forward to backward; None: not measured."""
+
+    spread: float = 0.0
+    """Half the 95 % interval of the median of forward + backward, relative to it."""
+
+    samples: int = 0
+    """How many timings the medians stand on; 0 where nobody timed."""
+
+    tensor_parallel: int = 1
+    provenance: Provenance = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferCost:
+    """Time of one communication operation at one size."""
+
+    operation: Operation
+    group: tuple[str, ...]
+    """Names of the devices that take part, sorted; for `bucket` one device type."""
+
+    size_bytes: int
+    seconds: float
+    spread: float = 0.0
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CostTable:
+    """All that is known about the costs of one network on some devices."""
+
+    network: str
+    layers: tuple[LayerCost, ...]
+    transfers: tuple[TransferCost, ...] = ()
+    source: str = ""
+    """File that the table was read from, for messages."""
+
+    notes: tuple[str, ...] = field(default=())
+    """Comment lines of the file: where the figures come from."""

@@ -1,0 +1,91 @@
+"""Which gradients are exchanged between whom: segments and buckets.
+
+Replicas may cut the network at different places. A *segment* is a maximal run of layers that lies within one stage in every
+replica, so the same devices, one per replica, hold all of it and exchange its gradients. A segment's gradients travel
+in *buckets*, filled in the order in which backward makes them ready, as torch's DistributedDataParallel does after its first
+step: the first bucket closes at 1 MiB, the others at 25 MiB, and a tensor is never cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hetsim.plan import Plan
+from hetsim.workload import Chain
+
+FIRST_BUCKET_BYTES = 1 << 20
+BUCKET_BYTES = 25 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Layers `start` to `stop` - 1, and the devices that hold them: one per replica, in the order of the replicas."""
+
+    start: int
+    stop: int
+    devices: tuple[str, ...]
+
+    @property
+    def layers(self) -> range:
+        """Indices of its layers."""
+        return range(self.start, self.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Gradients that are all-reduced as one message."""
+
+    index: int
+    """Its number in the plan; every device reduces its buckets in rising order."""
+
+    segment: Segment
+    first_layer: int
+    """The lowest layer with a gradient in it: it is ready when that layer's last backward is done."""
+
+    size_bytes: int
+    tensors: int
+    """Parameter tensors in it."""
+
+
+def segments(plan: Plan, chain: Chain) -> tuple[Segment, ...]:
+    """The segments of `plan`, from the last layers to the first: the order in which their gradients become ready."""
+    cuts = sorted({0, len(chain), *(stage.stop for replica in plan.replicas for stage in replica.stages)})
+    return tuple(
+        Segment(start, stop, tuple(_holder(plan, number, start) for number in range(len(plan.replicas))))
+        for start, stop in reversed(list(zip(cuts, cuts[1:], strict=False)))
+    )
+
+
+def buckets(plan: Plan, chain: Chain) -> tuple[Bucket, ...]:
+    """The buckets of all segments that more than one replica holds; empty where nothing has to be exchanged."""
+    if len(plan.replicas) < 2:
+        return ()
+    rows: list[Bucket] = []
+    for segment in segments(plan, chain):
+        rows += _fill(segment, chain, first_index=len(rows))
+    return tuple(rows)
+
+
+def _holder(plan: Plan, replica: int, layer: int) -> str:
+    return next(stage.device for stage in plan.replicas[replica].stages if layer in stage.layers)
+
+
+def _fill(segment: Segment, chain: Chain, first_index: int) -> list[Bucket]:
+    rows: list[Bucket] = []
+    size_bytes = tensors = 0
+    last_layer = segment.start
+
+    def close() -> None:
+        rows.append(Bucket(first_index + len(rows), segment, last_layer, size_bytes, tensors))
+
+    for layer in reversed(segment.layers):
+        for elements in reversed(chain.layers[layer].parameters):
+            size_bytes += elements * chain.element_bytes
+            tensors += 1
+            last_layer = layer
+            if size_bytes >= (BUCKET_BYTES if rows else FIRST_BUCKET_BYTES):
+                close()
+                size_bytes = tensors = 0
+    if tensors:
+        close()
+    return rows

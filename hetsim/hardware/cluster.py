@@ -1,0 +1,73 @@
+"""A cluster: nodes with devices, and the links between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hetsim.errors import PlanError
+from hetsim.hardware.devices import Device, DeviceType
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What two devices or nodes talk over. Full duplex: each direction has the whole bandwidth."""
+
+    name: str
+    latency_s: float
+    bandwidth_bytes_per_s: float
+
+    def transfer_s(self, size_bytes: float) -> float:
+        """Seconds that a message of `size_bytes` takes alone on the link: latency + bytes / bandwidth."""
+        return self.latency_s + size_bytes / self.bandwidth_bytes_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A host, its devices, and the link over which they talk to each other."""
+
+    name: str
+    devices: tuple[Device, ...]
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Nodes and the network between them. Device and node names are unique (checked by the scenario)."""
+
+    nodes: tuple[Node, ...]
+    device_types: Mapping[str, DeviceType]
+    network: Link
+    """The link that each node has to the switch that joins them all."""
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """All devices, in the order of the nodes."""
+        return tuple(device for node in self.nodes for device in node.devices)
+
+    @property
+    def used_types(self) -> tuple[DeviceType, ...]:
+        """The device types that the cluster has a device of, in order of first appearance."""
+        names = dict.fromkeys(device.type for device in self.devices)
+        return tuple(self.device_types[name] for name in names)
+
+    def device(self, name: str) -> Device:
+        """The device called `name`. Raises PlanError with the known names where there is none."""
+        for candidate in self.devices:
+            if candidate.name == name:
+                return candidate
+        known = ", ".join(d.name for d in self.devices)
+        raise PlanError(f'there is no device "{name}" in the cluster; it has {known}')
+
+    def type_of(self, device: str) -> DeviceType:
+        """The type of the device called `device`."""
+        return self.device_types[self.device(device).type]
+
+    def links_between(self, source: str, target: str) -> tuple[Link, ...]:
+        """The links that a message from one device to another crosses, in order; empty within one device."""
+        if source == target:
+            return ()
+        a, b = self.device(source).node, self.device(target).node
+        if a != b:
+            return (self.network,)
+        return (next(node.link for node in self.nodes if node.name == a),)

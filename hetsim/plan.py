@@ -1,0 +1,162 @@
+"""The plan: one type for every way to split a network over devices.
+
+A *stage* is a contiguous run of layers on one device. A *replica* is a chain of stages that together hold the whole
+network once, with its share of the batch, cut into microbatches. A *plan* is a tuple of replicas. Data parallel is many
+replicas of one stage; model parallel one replica of many stages; hybrid many of many.
+
+A plan has a one-line text form that parses back::
+
+    fast0[0:9] 56/1 | slow0[0:9] 8/1                two replicas: data parallel, 56 and 8 samples
+    fast0[0:6] > slow0[6:9] 64/4; 1f1b              one replica of two stages, 64 samples in 4 microbatches
+    a0[0:4] > b0[4:9] 40/4 | c0[0:9] 24/1; gpipe    hybrid: the replicas are cut at different places
+
+`device[start:stop]` holds layers start..stop-1, counted from 0; `samples/microbatches` follows the stages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from hetsim.errors import PlanError, Problem
+from hetsim.hardware import Cluster
+from hetsim.workload import Chain
+
+ScheduleName = Literal["gpipe", "1f1b"]
+"""Order of work in a pipeline. With one microbatch either is plain model parallelism."""
+
+SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
+
+_STAGE = re.compile(r"(?P<device>[\w.\-/]+)\[(?P<start>\d+):(?P<stop>\d+)\]")
+_SHARE = re.compile(r"(?P<stages>.*\])\s+(?P<samples>\d+)/(?P<microbatches>\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A contiguous run of layers, `start` to `stop` - 1, on one device."""
+
+    device: str
+    start: int
+    stop: int
+
+    @property
+    def layers(self) -> range:
+        """Indices of the layers it holds."""
+        return range(self.start, self.stop)
+
+    def __str__(self) -> str:
+        return f"{self.device}[{self.start}:{self.stop}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """Stages that hold the whole network once, and the batch share they take."""
+
+    stages: tuple[Stage, ...]
+    samples: int
+    microbatches: int = 1
+
+    @property
+    def microbatch_samples(self) -> int:
+        """Samples in one microbatch; all microbatches of a replica are equal."""
+        return self.samples // self.microbatches
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of its devices, each once, in the order of the stages."""
+        return tuple(dict.fromkeys(stage.device for stage in self.stages))
+
+    def __str__(self) -> str:
+        return f"{' > '.join(map(str, self.stages))} {self.samples}/{self.microbatches}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The split: who holds which layers and works on which share of the batch, in what order."""
+
+    replicas: tuple[Replica, ...]
+    schedule: ScheduleName = "gpipe"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the devices that work, in the order of the replicas."""
+        return tuple(device for replica in self.replicas for device in replica.devices)
+
+    @property
+    def global_batch(self) -> int:
+        """Samples in one step."""
+        return sum(replica.samples for replica in self.replicas)
+
+    @property
+    def is_pipelined(self) -> bool:
+        """Whether any replica has more than one stage, so that the schedule matters."""
+        return any(len(replica.stages) > 1 for replica in self.replicas)
+
+    def __str__(self) -> str:
+        text = " | ".join(map(str, self.replicas))
+        return f"{text}; {self.schedule}" if self.is_pipelined else text
+
+    @classmethod
+    def parse(cls, text: str) -> Plan:
+        """The plan that `text` writes. Raises PlanError with the piece that could not be read."""
+        body, _, schedule = (part.strip() for part in text.partition(";"))
+        if schedule and schedule not in SCHEDULES:
+            raise PlanError(Problem(f'plan "{text}"', f'got schedule "{schedule}", expected {" or ".join(SCHEDULES)}'))
+        replicas = tuple(_parse_replica(part.strip(), text) for part in body.split("|"))
+        return cls(replicas, schedule or "gpipe")
+
+    def check(self, chain: Chain, cluster: Cluster, global_batch: int) -> None:
+        """Raise PlanError with every reason why this plan cannot train `chain` on `cluster` at `global_batch`."""
+        where = f'plan "{self}"'
+        problems = [Problem(where, what) for what in self._faults(chain, cluster, global_batch)]
+        if problems:
+            raise PlanError(problems)
+
+    def _faults(self, chain: Chain, cluster: Cluster, global_batch: int) -> Iterator[str]:
+        known = {device.name for device in cluster.devices}
+        if unknown := [device for device in self.devices if device not in known]:
+            yield f"unknown device {', '.join(unknown)}; the cluster has {', '.join(sorted(known))}"
+        if len(set(self.devices)) < len(self.devices):
+            yield "a device stands in two replicas"
+        if self.global_batch != global_batch:
+            yield f"its batch shares add up to {self.global_batch}, expected the global batch of {global_batch}"
+        for number, replica in enumerate(self.replicas):
+            cuts = [0, *(stage.stop for stage in replica.stages)]
+            starts = [stage.start for stage in replica.stages]
+            if starts != cuts[:-1] or cuts[-1] != len(chain) or any(s.start >= s.stop for s in replica.stages):
+                yield (
+                    f"replica {number} does not cover the {len(chain)} layers of {chain.name} once, in order: "
+                    f"its stages hold {', '.join(f'[{s.start}:{s.stop}]' for s in replica.stages)}"
+                )
+            if replica.samples < 1 or replica.microbatches < 1 or replica.samples % replica.microbatches:
+                yield (
+                    f"replica {number} cannot cut {replica.samples} samples into {replica.microbatches} equal "
+                    f"microbatches; write a share that {replica.microbatches} divides"
+                )
+
+
+def _parse_replica(text: str, whole: str) -> Replica:
+    share = _SHARE.fullmatch(text)
+    if share is None:
+        raise PlanError(
+            Problem(
+                f'plan "{whole}"',
+                f'cannot read "{text}"',
+                "Write replicas as device[start:stop] > … samples/microbatches",
+            )
+        )
+    stages = []
+    for piece in share["stages"].split(">"):
+        match = _STAGE.fullmatch(piece.strip())
+        if match is None:
+            raise PlanError(
+                Problem(
+                    f'plan "{whole}"',
+                    f'cannot read stage "{piece.strip()}"',
+                    "Write it as device[start:stop]",
+                )
+            )
+        stages.append(Stage(match["device"], int(match["start"]), int(match["stop"])))
+    return Replica(tuple(stages), int(share["samples"]), int(share["microbatches"]))

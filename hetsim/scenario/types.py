@@ -1,0 +1,94 @@
+"""A scenario, validated: frozen dataclasses that the rest of hetsim works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from hetsim.hardware import Cluster
+from hetsim.plan import SCHEDULES, ScheduleName
+from hetsim.workload import Chain, Training
+
+Strategy = Literal["data_parallel", "model_parallel", "pipeline"]
+"""Families of plans to consider; model parallel is a pipeline with one microbatch."""
+
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What one sample of a user's own network looks like."""
+
+    shape: tuple[int, ...]
+    """Of one sample, without the batch dimension."""
+
+    vocabulary: int | None = None
+    """Set: samples are integers below it (tokens). None: samples are normally distributed floats."""
+
+    classes: int = 10
+    """Labels are integers below it; the loss is cross-entropy over the last dimension of the network's output."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """A network as the scenario names it: from the zoo, from the user's own code, or as numbers alone."""
+
+    name: str
+    training: Training
+    zoo: str | None = None
+    """Name of a network of hetsim's zoo."""
+
+    module: str | None = None
+    """`module:function` of the user's own code, returning an `nn.Sequential`."""
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the zoo network or of the user's function."""
+
+    input: InputSpec | None = None
+    """With `module` only."""
+
+    chain: Chain | None = None
+    """With neither: the network as numbers, which can be planned and predicted but not run."""
+
+    costs: Path | None = None
+    """A cost table of its own; None: measured ones are used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which plans to consider."""
+
+    strategies: tuple[Strategy, ...] = STRATEGIES
+    schedules: tuple[ScheduleName, ...] = SCHEDULES
+    microbatches: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Numbers of microbatches to consider for a pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How the real run is measured."""
+
+    steps: int = 30
+    """Timed steps of each plan."""
+
+    warmup_steps: int = 3
+    """Steps of each plan before timing starts."""
+
+    timeout_s: float = 60.0
+    """A rank that does nothing for so long is taken for dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """All that a user wrote, checked."""
+
+    name: str
+    networks: tuple[NetworkSpec, ...]
+    cluster: Cluster
+    search: Search = Search()
+    measure: Measure = Measure()
+    seed: int = 0
+    path: Path | None = None
+    """The file it was read from."""

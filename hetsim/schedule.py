@@ -1,0 +1,149 @@
+"""The schedule: for every device, the ordered list of what it does in one step.
+
+One schedule, two interpreters: the simulator gives each action a duration, the executor does it. An action has a text form
+that parses back, `stage kind item`: `2F0` is the forward of microbatch 0 on stage 2, `1SEND_B3` sends the input gradient of
+microbatch 3 from stage 1 to stage 0, `0REDUCE4` exchanges gradient bucket 4, `0UPDATE` is the optimizer's step.
+Stages are counted within the device's replica.
+
+The list is made by passes, each of which can be tested alone: `compute_order` → `add_transfers` → `add_exchange`.
+
+What the actions mean, to both interpreters:
+
+* F and B occupy the device. They first wait for what they need.
+* RECV posts a receive and goes on; the F or B that needs the message waits for it. SEND hands the message over and goes on.
+* REDUCE starts as soon as its bucket's gradients are ready (during the last B), beside the computation, in bucket order.
+* UPDATE waits for all REDUCEs and SENDs of the device, then occupies it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from hetsim.errors import PlanError
+from hetsim.exchange import Bucket, buckets
+from hetsim.plan import Plan, Replica, ScheduleName
+from hetsim.workload import Chain
+
+
+class Kind(StrEnum):
+    """What an action does; the value is its text."""
+
+    FORWARD = "F"
+    BACKWARD = "B"
+    SEND_F = "SEND_F"
+    RECV_F = "RECV_F"
+    SEND_B = "SEND_B"
+    RECV_B = "RECV_B"
+    REDUCE = "REDUCE"
+    UPDATE = "UPDATE"
+
+
+_TEXT = re.compile(r"(\d+)(SEND_F|RECV_F|SEND_B|RECV_B|REDUCE|UPDATE|F|B)(\d*)")
+
+
+class Action(NamedTuple):
+    """One entry of a device's list."""
+
+    stage: int
+    kind: Kind
+    item: int = 0
+    """The microbatch; for REDUCE the bucket; 0 for UPDATE."""
+
+    def __str__(self) -> str:
+        return f"{self.stage}{self.kind}" + ("" if self.kind is Kind.UPDATE else str(self.item))
+
+    @classmethod
+    def parse(cls, text: str) -> Action:
+        """The action that `text` writes. Raises PlanError where it is none."""
+        match = _TEXT.fullmatch(text.strip())
+        if match is None or (match[3] == "") != (match[2] == Kind.UPDATE):
+            raise PlanError(f'cannot read action "{text}"; write stage, kind, microbatch, as in 2F0')
+        return cls(int(match[1]), Kind(match[2]), int(match[3] or 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What every device does in one step of `plan`."""
+
+    plan: Plan
+    actions: Mapping[str, tuple[Action, ...]]
+    """Device name -> its actions in order."""
+
+    buckets: tuple[Bucket, ...]
+    """Gradient buckets, by number."""
+
+    def __str__(self) -> str:
+        """The grid: one line a device."""
+        width = max(map(len, self.actions))
+        return "\n".join(f"{name:<{width}}  {' '.join(map(str, row))}" for name, row in self.actions.items())
+
+
+def make_schedule(plan: Plan, chain: Chain) -> Schedule:
+    """The schedule of one step of `plan` on `chain`: all passes, in order."""
+    plan_buckets = buckets(plan, chain)
+    actions: dict[str, tuple[Action, ...]] = {}
+    for replica in plan.replicas:
+        for device, order in compute_order(replica, plan.schedule).items():
+            lowered = add_transfers(order, replica, device)
+            actions[device] = add_exchange(lowered, [b for b in plan_buckets if device in b.segment.devices], replica)
+    return Schedule(plan, actions, plan_buckets)
+
+
+def compute_order(replica: Replica, schedule: ScheduleName) -> dict[str, list[Action]]:
+    """The forwards and backwards of each device of `replica`.
+
+    GPipe (Huang et al. 2019, section 2.3): all forwards, then all backwards. 1F1B (Narayanan et al., PipeDream-flush,
+    2021, section 2.2.1): stage s of P first runs min(M, P - 1 - s) forwards, then one forward, one backward in turn, then the rest.
+    Raises PlanError where a device holds two stages of the replica, which neither schedule can order.
+    """
+    if len(replica.devices) < len(replica.stages):
+        raise PlanError(f'{schedule} gives each device one stage, but in "{replica}" a device holds several')
+    depth, count = len(replica.stages), replica.microbatches
+    order: dict[str, list[Action]] = {}
+    for number, stage in enumerate(replica.stages):
+        forwards = [Action(number, Kind.FORWARD, m) for m in range(count)]
+        backwards = [Action(number, Kind.BACKWARD, m) for m in range(count)]
+        warm_up = count if schedule == "gpipe" else min(count, depth - 1 - number)
+        steady = [action for pair in zip(forwards[warm_up:], backwards, strict=False) for action in pair]
+        order[stage.device] = forwards[:warm_up] + steady + backwards[count - warm_up :]
+    return order
+
+
+def add_transfers(order: Sequence[Action], replica: Replica, device: str) -> list[Action]:
+    """`order` with the sends and receives between stages put in.
+
+    A send follows its producer at once. A receive is posted one computation early, so that the message can travel
+    while the device still works.
+    """
+    last_stage = len(replica.stages) - 1
+    rows: list[Action] = []
+    needs = [_receive_for(action, last_stage) for action in order] + [None]
+    rows += [needs[0]] if needs[0] else []
+    for action, next_need in zip(order, needs[1:], strict=True):
+        rows += [next_need] if next_need else []
+        rows.append(action)
+        if action.kind is Kind.FORWARD and action.stage < last_stage:
+            rows.append(Action(action.stage, Kind.SEND_F, action.item))
+        if action.kind is Kind.BACKWARD and action.stage > 0:
+            rows.append(Action(action.stage, Kind.SEND_B, action.item))
+    return rows
+
+
+def add_exchange(order: Sequence[Action], device_buckets: Sequence[Bucket], replica: Replica) -> tuple[Action, ...]:
+    """`order` with one REDUCE for each of the device's buckets, and its UPDATE."""
+    stage = order[0].stage
+    owner = {layer: number for number, held in enumerate(replica.stages) for layer in held.layers}
+    reduces = [Action(owner[bucket.first_layer], Kind.REDUCE, bucket.index) for bucket in device_buckets]
+    return (*order, *reduces, Action(stage, Kind.UPDATE))
+
+
+def _receive_for(action: Action, last_stage: int) -> Action | None:
+    if action.kind is Kind.FORWARD and action.stage > 0:
+        return Action(action.stage, Kind.RECV_F, action.item)
+    if action.kind is Kind.BACKWARD and action.stage < last_stage:
+        return Action(action.stage, Kind.RECV_B, action.item)
+    return None
