@@ -1,0 +1,109 @@
+"""Prices: the integer nanoseconds of every action of a schedule. What both the event model and the recurrence run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hetsim.costs import CostModel, Estimate
+from hetsim.plan import Replica, Stage
+from hetsim.schedule import Kind, Schedule
+
+Scale = Callable[[str, Estimate], float]
+"""(device, estimate) -> seconds: how an estimate becomes the time that is simulated; the default takes it as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackwardPart:
+    """A piece of a stage's last backward, and the buckets whose gradients are complete when it ends."""
+
+    duration_ns: int
+    ready: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Durations in nanoseconds. Keys name the device and the stage of its replica."""
+
+    start_ns: Mapping[str, int]
+    """Device -> what a step costs before its first action."""
+
+    compute_ns: Mapping[tuple[str, int, Kind], int]
+    """F, B and UPDATE, for one microbatch."""
+
+    last_backward: Mapping[tuple[str, int], tuple[BackwardPart, ...]]
+    """The same backward in pieces, for the microbatch that completes the gradients; with the packing of buckets."""
+
+    send_ns: Mapping[tuple[str, int, Kind], int]
+    """SEND_F and SEND_B."""
+
+    reduce_ns: tuple[int, ...]
+    """By bucket."""
+
+
+def price(schedule: Schedule, costs: CostModel, scale: Scale | None = None) -> Prices:
+    """The price of every action of `schedule`. Raises CostError where the table lacks a cost."""
+    seconds: Scale = scale or (lambda _device, estimate: estimate.seconds)
+    start_ns: dict[str, int] = {}
+    compute_ns: dict[tuple[str, int, Kind], int] = {}
+    last_backward: dict[tuple[str, int], tuple[BackwardPart, ...]] = {}
+    send_ns: dict[tuple[str, int, Kind], int] = {}
+    for replica in schedule.plan.replicas:
+        for number, stage in enumerate(replica.stages):
+            key = (stage.device, number)
+            forward_s, backward_s = _stage_seconds(stage, replica, costs, seconds)
+            start_ns[stage.device] = _ns(costs.step_overhead_s(stage.device))
+            compute_ns[*key, Kind.FORWARD] = _ns(forward_s)
+            compute_ns[*key, Kind.BACKWARD] = _ns(sum(backward_s))
+            compute_ns[*key, Kind.UPDATE] = _ns(costs.update_s(stage.device, stage.layers))
+            last_backward[key] = _parts(schedule, stage, backward_s, costs)
+            for kind, neighbour, size_bytes in _messages(number, replica, costs):
+                send_ns[*key, kind] = _ns(costs.send_s(stage.device, neighbour, size_bytes))
+    reduce_ns = tuple(_ns(costs.reduce_s(b.segment.devices, b.size_bytes)) for b in schedule.buckets)
+    return Prices(start_ns, compute_ns, last_backward, send_ns, reduce_ns)
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _stage_seconds(stage: Stage, replica: Replica, costs: CostModel, seconds: Scale) -> tuple[float, list[float]]:
+    """Forward of a microbatch, and its backward layer by layer from the last to the first (the loss with the last)."""
+    device, size = stage.device, replica.microbatch_samples
+    forward_s = sum(seconds(device, costs.forward(device, layer, size)) for layer in stage.layers)
+    backward_s = [seconds(device, costs.backward(device, layer, size)) for layer in reversed(stage.layers)]
+    if stage.stop == len(costs.chain):
+        forward_s += seconds(device, costs.loss_forward(device, size))
+        backward_s[0] += seconds(device, costs.loss_backward(device, size))
+    return forward_s, backward_s
+
+
+def _parts(schedule: Schedule, stage: Stage, backward_s: list[float], costs: CostModel) -> tuple[BackwardPart, ...]:
+    """The last backward, cut where a bucket becomes ready; packing the bucket is part of the piece that completes it."""
+    parts: list[BackwardPart] = []
+    elapsed_s = 0.0
+    for layer, layer_s in zip(reversed(stage.layers), backward_s, strict=True):
+        elapsed_s += layer_s
+        ready = [b for b in schedule.buckets if b.first_layer == layer and stage.device in b.segment.devices]
+        if ready:
+            elapsed_s += sum(costs.bucket_s(stage.device, b.size_bytes) for b in ready)
+            parts.append(BackwardPart(_ns(elapsed_s), tuple(b.index for b in ready)))
+            elapsed_s = 0.0
+    if elapsed_s or not parts:
+        parts.append(BackwardPart(_ns(elapsed_s), ()))
+    return tuple(parts)
+
+
+def _messages(number: int, replica: Replica, costs: CostModel) -> list[tuple[Kind, str, int]]:
+    """What a stage sends for each microbatch: (kind, receiving device, bytes)."""
+    stage, size = replica.stages[number], replica.microbatch_samples
+    rows = []
+    if number < len(replica.stages) - 1:
+        rows.append(
+            (Kind.SEND_F, replica.stages[number + 1].device, size * costs.chain.boundary_bytes_per_sample(stage.stop))
+        )
+    if number > 0:
+        rows.append(
+            (Kind.SEND_B, replica.stages[number - 1].device, size * costs.chain.boundary_bytes_per_sample(stage.start))
+        )
+    return rows

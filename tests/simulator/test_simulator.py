@@ -1,0 +1,175 @@
+"""The event model against theory, and against the recurrence written apart from it."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hetsim.costs import CostModel, CostTable, LayerCost
+from hetsim.exchange import buckets
+from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
+from hetsim.plan import Plan
+from hetsim.schedule import Kind, make_schedule
+from hetsim.simulator import predict, price, simulate, solve, step_ns
+from hetsim.workload import Chain, Layer, Training
+
+
+def make_costs(forward_s, backward_s, *, latency_s=0.0, bandwidth=1e30, parameters=(), output_bytes=0, update_s=0.0):
+    """Costs of a chain on devices d0, d1, …; forward_s[d][l] is the time of one sample of layer l on device d."""
+    types = {f"t{d}": DeviceType(f"t{d}") for d in range(len(forward_s))}
+    devices = tuple(Device(f"d{d}", f"t{d}", "n") for d in range(len(forward_s)))
+    link = Link("bus", latency_s, bandwidth)
+    cluster = Cluster((Node("n", devices, link),), types, link)
+    names = [f"l{i}" for i in range(len(forward_s[0]))]
+    chain = Chain("net", tuple(Layer(n, tuple(parameters), output_bytes) for n in names))
+    rows = tuple(
+        LayerCost(f"t{d}", names[i], 1, f, b, update_s)
+        for d, (row_f, row_b) in enumerate(zip(forward_s, backward_s, strict=True))
+        for i, (f, b) in enumerate(zip(row_f, row_b, strict=True))
+    )
+    return CostModel(chain, cluster, CostTable("net", rows))
+
+
+def both(plan, costs):
+    schedule = make_schedule(Plan.parse(plan) if isinstance(plan, str) else plan, costs.chain)
+    prices = price(schedule, costs)
+    return simulate(schedule, prices), solve(schedule, prices)
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
+@pytest.mark.parametrize(("stages", "microbatches"), [(2, 4), (4, 4), (4, 16), (3, 1)])
+def test_bubble_of_equal_stages(schedule, stages, microbatches):
+    """(P-1)/(M+P-1) of the step is bubble: Huang et al. 2019, section 2.3; the same for 1F1B with flush."""
+    costs = make_costs([[1.0] * stages] * stages, [[2.0] * stages] * stages)
+    text = " > ".join(f"d{s}[{s}:{s + 1}]" for s in range(stages)) + f" {microbatches}/{microbatches}; {schedule}"
+    timeline, _ = both(text, costs)
+    bubble = 1 - timeline.utilisation("d0")
+    assert bubble == pytest.approx((stages - 1) / (microbatches + stages - 1))
+    assert timeline.step_s == pytest.approx(3.0 * (microbatches + stages - 1))
+
+
+def test_ring_all_reduce_of_equal_replicas():
+    """2(n-1)/n of the bytes cross each link: Patarasuk & Yuan 2009."""
+    costs = make_costs([[1.0]] * 4, [[1.0]] * 4, bandwidth=1e6, parameters=(100_000,))
+    timeline, _ = both("d0[0:1] 1/1 | d1[0:1] 1/1 | d2[0:1] 1/1 | d3[0:1] 1/1", costs)
+    assert timeline.step_s == pytest.approx(2.0 + 2 * 3 / 4 * 400_000 / 1e6)
+
+
+def test_buckets_overlap_with_backward():
+    """The exchange of the last layer's gradients hides behind the backward of the first layer."""
+    parameters = (300_000,)  # 1.2 MB: one bucket a layer, each taking 2 * (1/2) * 1.2 s
+    costs = make_costs([[1.0, 1.0]] * 2, [[5.0, 5.0]] * 2, bandwidth=1e6, parameters=parameters)
+    timeline, _ = both("d0[0:2] 1/1 | d1[0:2] 1/1", costs)
+    reduces = [span for span in timeline.spans if span.kind is Kind.REDUCE and span.device == "d0"]
+    assert [(s.start_ns, s.end_ns) for s in reduces] == [(7 * 10**9, 8_200_000_000), (12 * 10**9, 13_200_000_000)]
+    assert timeline.step_s == pytest.approx(13.2)
+
+
+def test_message_delays_the_next_stage():
+    costs = make_costs([[1.0, 1.0]] * 2, [[1.0, 1.0]] * 2, latency_s=0.25, bandwidth=1000.0, output_bytes=500)
+    timeline, _ = both("d0[0:1] > d1[1:2] 1/1", costs)
+    assert timeline.step_s == pytest.approx(4 * 1.0 + 2 * (0.25 + 0.5))
+
+
+def test_slowest_replica_sets_the_step():
+    costs = make_costs([[1.0], [2.0]], [[2.0], [4.0]])
+    assert both("d0[0:1] 8/1 | d1[0:1] 4/1", costs)[0].step_s == pytest.approx(24.0)
+    assert both("d0[0:1] 6/1 | d1[0:1] 6/1", costs)[0].step_s == pytest.approx(36.0)
+
+
+@st.composite
+def cases(draw):
+    """A random plan with its costs: some replicas, each of some stages, with any cuts, shares and microbatches."""
+    layers = draw(st.integers(1, 6))
+    replica_count = draw(st.integers(1, 3))
+    stage_counts = [draw(st.integers(1, min(3, layers))) for _ in range(replica_count)]
+    devices = sum(stage_counts)
+    seconds = st.integers(0, 1000).map(lambda ms: ms / 1000)
+    times = st.lists(st.lists(seconds, min_size=layers, max_size=layers), min_size=devices, max_size=devices)
+    costs = make_costs(
+        draw(times),
+        draw(times),
+        latency_s=draw(seconds),
+        bandwidth=draw(st.sampled_from([1e5, 1e6, 1e30])),
+        parameters=draw(st.lists(st.integers(1, 400_000), max_size=3)),
+        output_bytes=draw(st.integers(0, 10**5)),
+        update_s=draw(seconds),
+    )
+    replicas, device = [], 0
+    for stages in stage_counts:
+        cuts = [0, *sorted(draw(st.permutations(range(1, layers)))[: stages - 1]), layers]
+        text = " > ".join(f"d{device + i}[{a}:{b}]" for i, (a, b) in enumerate(pairwise(cuts)))
+        device += stages
+        microbatches = draw(st.integers(1, 5))
+        replicas.append(f"{text} {microbatches * draw(st.integers(1, 3))}/{microbatches}")
+    return f"{' | '.join(replicas)}; {draw(st.sampled_from(['gpipe', '1f1b']))}", costs
+
+
+@given(cases())
+@settings(max_examples=150, deadline=None)
+def test_events_equal_recurrence(case):
+    plan, costs = case
+    timeline, solution = both(plan, costs)
+    assert round(timeline.step_s * 1e9) == solution.step_ns
+    assert {(s.device, s.action): (s.start_ns, s.end_ns) for s in timeline.spans} == {
+        (node.device, str(node.action)): (solution.start_ns[node], solution.end_ns[node]) for node in solution.end_ns
+    }
+
+
+@given(cases())
+@settings(max_examples=60, deadline=None)
+def test_invariants(case):
+    text, costs = case
+    plan = Plan.parse(text)
+    schedule = make_schedule(plan, costs.chain)
+    prices = price(schedule, costs)
+    timeline = simulate(schedule, prices)
+    assert timeline == simulate(schedule, prices), "same inputs, same timeline"
+    for device, actions in schedule.actions.items():
+        spans = [s for s in timeline.spans if s.device == device]
+        assert sorted(s.action for s in spans) == sorted(map(str, actions)), "every action happens once"
+        compute = sorted((s for s in spans if s.lane == "compute"), key=lambda s: (s.start_ns, s.end_ns))
+        assert all(a.end_ns <= b.start_ns for a, b in pairwise(compute)), "no overlap on a device"
+        work_ns = sum(
+            prices.compute_ns[device, a.stage, a.kind] for a in actions if (device, a.stage, a.kind) in prices.compute_ns
+        )
+        assert abs(sum(s.end_ns - s.start_ns for s in compute) - work_ns) <= len(costs.chain), "work is conserved"
+        assert timeline.step_s * 1e9 >= work_ns - len(costs.chain), "no device works faster than it can"
+    exchange_ns = sum(prices.reduce_ns)
+    assert timeline.step_s * 1e9 >= (exchange_ns if len(plan.replicas) > 1 and len(plan.replicas[0].stages) == 1 else 0)
+    assert step_ns(schedule, prices) >= max((s.end_ns - s.start_ns for s in timeline.spans), default=0)
+
+
+@given(cases(), st.integers(2, 9))
+@settings(max_examples=40, deadline=None)
+def test_uniform_slow_down_scales_time(case, factor):
+    text, costs = case
+    schedule = make_schedule(Plan.parse(text), costs.chain)
+    prices = price(schedule, costs)
+    slower = type(prices)(
+        {d: ns * factor for d, ns in prices.start_ns.items()},
+        {k: ns * factor for k, ns in prices.compute_ns.items()},
+        {k: tuple(type(p)(p.duration_ns * factor, p.ready) for p in v) for k, v in prices.last_backward.items()},
+        {k: ns * factor for k, ns in prices.send_ns.items()},
+        tuple(ns * factor for ns in prices.reduce_ns),
+    )
+    assert step_ns(schedule, slower) == factor * step_ns(schedule, prices)
+
+
+def test_every_gradient_byte_is_exchanged_once():
+    costs = make_costs([[1.0] * 5] * 4, [[1.0] * 5] * 4, parameters=(70_000, 7_000_000, 3))
+    plan = Plan.parse("d0[0:2] > d1[2:5] 2/1 | d2[0:4] > d3[4:5] 2/2")
+    rows = buckets(plan, costs.chain)
+    assert sum(b.size_bytes for b in rows) == costs.chain.parameter_bytes()
+    assert sum(b.tensors for b in rows) == 15
+    assert {b.segment.devices for b in rows} == {("d0", "d2"), ("d1", "d2"), ("d1", "d3")}
+
+
+def test_prediction_names_what_limits_and_brackets_the_step():
+    costs = make_costs([[1.0], [2.0]], [[2.0], [4.0]])
+    prediction = predict(Plan.parse("d0[0:1] 8/1 | d1[0:1] 8/1"), costs, Training(16))
+    assert prediction.limited_by == "compute on d1 (100%)"
+    assert prediction.low_s <= prediction.step_s <= prediction.high_s
+    assert math.isclose(sum(row.share for row in prediction.limits), 1.0)
