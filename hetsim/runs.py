@@ -1,0 +1,339 @@
+"""Run directories: everything that one planning or measuring run produced, in one folder that says where it comes from.
+
+::
+
+    runs/20261123T051422Z-office-3fa9c1/
+        manifest.json        what made it: versions, command, seed, host, inputs, digests of the files below
+        scenario.yaml        the scenario as it was understood
+        result.json          cases and how the devices spend the step
+        plans.json           planning candidates
+        timelines/*.csv      predicted and measured timelines
+        timeline.trace.json  the same for Perfetto
+        report.html, figures, log.txt
+
+A run is written into a hidden folder (`.NAME.partial`) that gets its name when all is there. A run that fails half-way
+leaves `NAME.partial` if it had results to keep, and nothing otherwise; one that is killed leaves the hidden folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hetsim import __version__
+from hetsim.errors import Problem, RunDirectoryError
+from hetsim.files import write_text
+from hetsim.timeline import Timeline
+from hetsim.timeline_file import read_timeline, write_timeline
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+SCENARIO = "scenario.yaml"
+LOG = "log.txt"
+
+_FORMAT = "hetsim run"
+_PACKAGES = ("torch", "simpy", "numpy", "scipy")
+_DATA_SUFFIXES = (".json", ".yaml", ".csv")
+"""Files that are read back, and so must be as they were written; the others are renderings, which may be made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine that a run was made on."""
+
+    cpu_model: str
+    cores: int
+    memory_bytes: int
+    kernel: str
+
+    @classmethod
+    def here(cls) -> Host:
+        """This machine."""
+        import psutil
+
+        return cls(
+            _cpu_model(), os.cpu_count() or 1, psutil.virtual_memory().total, f"{platform.system()} {platform.release()}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """A file's content in short."""
+
+    path: str
+    """As the user wrote it for an input; relative to the run directory for an output."""
+
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, name: str | None = None) -> FileDigest:
+        """The digest of the file at `path`. Raises RunDirectoryError where it cannot be read."""
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise RunDirectoryError(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+        return cls(name or str(path), len(content), hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What made a run."""
+
+    scenario: str
+    created_utc: str
+    argv: tuple[str, ...]
+    seed: int
+    versions: Mapping[str, str | None]
+    """hetsim, python and packages; None: not installed."""
+
+    host: Host
+    inputs: tuple[FileDigest, ...]
+    outputs: tuple[FileDigest, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """What `manifest.json` holds."""
+        return {"format": _FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """A finished run."""
+
+    path: Path
+    manifest: Manifest
+
+    @staticmethod
+    def create(
+        base: Path,
+        scenario_name: str,
+        scenario_text: str,
+        *,
+        seed: int,
+        argv: Sequence[str],
+        inputs: Sequence[Path] = (),
+        now: datetime | None = None,
+    ) -> RunWriter:
+        """Begin a run below `base`; use the result in a `with` block, at whose end the run appears under its name.
+
+        The name ends in a hash of the scenario, the seed and the inputs, so runs of the same question are recognised.
+        Raises RunDirectoryError where an input cannot be read or `base` cannot be written to.
+        """
+        moment = (now or datetime.now(UTC)).astimezone(UTC)
+        digests = tuple(FileDigest.of(path) for path in inputs)
+        content = json.dumps([scenario_text, seed, sorted(digest.sha256 for digest in digests)])
+        slug = re.sub(r"[^a-z0-9]+", "-", scenario_name.lower()).strip("-")[:40] or "run"
+        name = f"{moment:%Y%m%dT%H%M%SZ}-{slug}-{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+        manifest = Manifest(
+            scenario=scenario_name,
+            created_utc=f"{moment:%Y-%m-%dT%H:%M:%SZ}",
+            argv=tuple(argv),
+            seed=seed,
+            versions=_versions(),
+            host=Host.here(),
+            inputs=digests,
+        )
+        writer = RunWriter(base, name, manifest)
+        writer.write_text(SCENARIO, scenario_text)
+        return writer
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """The finished run in `path`. Raises RunDirectoryError where it is none, or with every file that is damaged."""
+        if path.resolve().name.endswith(".partial"):
+            help_ = "Its files can be looked at, but nothing says that they are whole. Run it again"
+            raise RunDirectoryError(Problem(str(path), "is a run that did not finish, expected a finished one", help_))
+        manifest = _read_manifest(path / MANIFEST)
+        problems = [problem for digest in manifest.outputs if (problem := _damage(path, digest)) is not None]
+        if problems:
+            raise RunDirectoryError(problems)
+        return cls(path, manifest)
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.path.name
+
+    @property
+    def timelines(self) -> tuple[str, ...]:
+        """Names of its timelines, sorted."""
+        return tuple(sorted(file.stem for file in (self.path / "timelines").glob("*.csv")))
+
+    def timeline(self, name: str) -> Timeline:
+        """The timeline called `name`. Raises RunDirectoryError where there is none."""
+        if name not in self.timelines:
+            known = ", ".join(self.timelines) or "none"
+            raise RunDirectoryError(Problem(str(self.path), f'there is no timeline "{name}"; it has {known}'))
+        return read_timeline(self.path / "timelines" / f"{name}.csv")
+
+    def read_json(self, name: str) -> Any:
+        """The content of the JSON file `name`, e.g. `result.json`. Raises RunDirectoryError where there is none."""
+        return _read_json(self.path / name)
+
+
+class RunWriter:
+    """A run that is being written. `directory` is where its files go for now; `path` is where they will be."""
+
+    def __init__(self, base: Path, name: str, manifest: Manifest) -> None:
+        self.manifest = manifest
+        try:
+            self.path, self.directory = _claim(base, name)
+        except OSError as error:
+            help_ = "Name another folder for runs"
+            raise RunDirectoryError(
+                Problem(str(base), f"cannot make a run directory here: {error.strerror}", help_)
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._finish()
+        elif self._has_results():
+            self.log(f"ended by {kind.__name__}: {error}")
+            self.directory.replace(self.path.with_name(f"{self.path.name}.partial"))
+        else:
+            shutil.rmtree(self.directory)
+
+    def file(self, name: str) -> Path:
+        """Where to write the file `name`, e.g. `figures/comparison.svg`; its folder is made."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file."""
+        write_text(self.file(name), text)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file; keys keep their order. Raises ValueError on a number that JSON lacks (NaN, infinity)."""
+        self.write_text(name, _json_text(content))
+
+    def write_timeline(self, name: str, timeline: Timeline) -> None:
+        """Write `timelines/NAME.csv`."""
+        write_timeline(self.file(f"timelines/{name}.csv"), timeline)
+
+    def log(self, message: str) -> None:
+        """Add a line to `log.txt`, with the time."""
+        with self.file(LOG).open("a", encoding="utf-8", newline="\n") as stream:
+            stream.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {message}\n")
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.directory.rglob("*") if path.is_file())
+
+    def _has_results(self) -> bool:
+        return any(path.name not in (SCENARIO, LOG) for path in self._files())
+
+    def _finish(self) -> None:
+        outputs = tuple(FileDigest.of(path, path.relative_to(self.directory).as_posix()) for path in self._files())
+        content = {**self.manifest.as_json(), "outputs": [asdict(digest) for digest in outputs]}
+        write_text(self.directory / MANIFEST, _json_text(content))
+        self.directory.rename(self.path)
+
+
+def _claim(base: Path, name: str) -> tuple[Path, Path]:
+    """(final, temporary) folder of a new run; a number is added where the same question is asked twice in a second."""
+    base.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        final = base / (name if number == 1 else f"{name}-{number}")
+        temporary = final.with_name(f".{final.name}.partial")
+        taken = (final, temporary, final.with_name(f"{final.name}.partial"))
+        if not any(path.exists() for path in taken):
+            try:
+                temporary.mkdir()
+            except FileExistsError:
+                pass  # another process was faster
+            else:
+                return final, temporary
+        number += 1
+
+
+def _damage(directory: Path, digest: FileDigest) -> Problem | None:
+    path = directory / digest.path
+    if not path.is_file():
+        return Problem(str(path), f"is missing, expected {digest.size_bytes} bytes")
+    if path.suffix not in _DATA_SUFFIXES:
+        return None
+    found = FileDigest.of(path, digest.path)
+    if found.sha256 == digest.sha256:
+        return None
+    return Problem(
+        str(path),
+        f"was changed after the run: got {found.size_bytes} bytes with SHA-256 {found.sha256[:12]}…, "
+        f"expected {digest.size_bytes} with {digest.sha256[:12]}…",
+        "Run again, or restore the file",
+    )
+
+
+def _read_manifest(path: Path) -> Manifest:
+    if not path.parent.is_dir():
+        raise RunDirectoryError(Problem(str(path.parent), "there is no such folder, expected a run directory"))
+    content = _read_json(path)
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise RunDirectoryError(Problem(str(path), f'is not of a run: expected an object with "format": "{_FORMAT}"'))
+    if content.get("schema_version") != SCHEMA_VERSION:
+        got = content.get("schema_version")
+        what = f"got schema_version {got}, expected {SCHEMA_VERSION}"
+        raise RunDirectoryError(Problem(str(path), what, "Read it with the version of hetsim that wrote it"))
+    try:
+        return Manifest(
+            scenario=content["scenario"],
+            created_utc=content["created_utc"],
+            argv=tuple(content["argv"]),
+            seed=content["seed"],
+            versions=content["versions"],
+            host=Host(**content["host"]),
+            inputs=tuple(FileDigest(**row) for row in content["inputs"]),
+            outputs=tuple(FileDigest(**row) for row in content["outputs"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise RunDirectoryError(Problem(str(path), f"does not have the entries of a manifest: {error}")) from None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunDirectoryError(Problem(str(path), "is missing, expected it in a run directory")) from None
+    except json.JSONDecodeError as error:
+        where = f"{path}:{error.lineno}:{error.colno}"
+        raise RunDirectoryError(Problem(where, f"is not JSON: {error.msg}")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunDirectoryError(Problem(str(path), f"cannot be read: {error}")) from None
+
+
+def _json_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"hetsim": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def _cpu_model() -> str:
+    """The processor's name as the system gives it; its architecture where the system gives none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
