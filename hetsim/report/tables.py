@@ -1,0 +1,179 @@
+"""Tables for the terminal; plain text where there is none.
+
+Nothing is ever cut: a long plan folds inside its column, and where a table does not fit the width at all, each row becomes
+a short paragraph.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Literal
+
+from hetsim.report.rows import CandidateRow, CaseRow, DeviceRow, networks_of, speedup
+from hetsim.report.text import NONE, format_error, format_interval, format_measured, format_speedup, tied_with_best
+from hetsim.units import format_seconds
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
+
+PLAIN_WIDTH = 140
+"""Columns of text that goes to a file or a pipe, unless the environment sets COLUMNS."""
+
+_PLAN_WIDTH = 24
+"""Least width that a folded plan is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A titled table of texts that rich can print at any width."""
+
+    title: str
+    names: tuple[str, ...]
+    """Columns of words, which stand on the left; they name a row where it becomes a paragraph."""
+
+    values: tuple[str, ...]
+    """Columns of figures, which follow on the right."""
+
+    rows: tuple[tuple[str, ...], ...]
+    emphasised: int | None = None
+    """Index of the row in bold."""
+
+    note: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.measure import Measurement
+        from rich.text import Text
+
+        table = self._table()
+        yield Text(self.title, style="bold")
+        if Measurement.get(console, options.update(width=10_000), table).minimum <= options.max_width:
+            yield table
+        else:
+            yield from self._paragraphs()
+        if self.note:
+            yield Text(self.note)
+
+    def _table(self) -> Table:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for number, name in enumerate(self.names + self.values):
+            widest = max(len(text) for text in (name, *(row[number] for row in self.rows)))
+            side: Literal["left", "right"] = "left" if name in self.names else "right"
+            least = min(widest, _PLAN_WIDTH) if name == "plan" else widest
+            table.add_column(name, justify=side, overflow="fold", min_width=least)
+        for number, row in enumerate(self.rows):
+            table.add_row(*row, style="bold" if number == self.emphasised else None)
+        return table
+
+    def _paragraphs(self) -> Iterator[RenderableType]:
+        from rich.padding import Padding
+        from rich.text import Text
+
+        for number, row in enumerate(self.rows):
+            names, values = row[: len(self.names)], row[len(self.names) :]
+            told = (f"{name} {value}" for name, value in zip(self.values, values, strict=True) if value != NONE)
+            yield Text("  ".join(names), style="bold" if number == self.emphasised else "", overflow="fold")
+            yield Padding(Text(", ".join(told), overflow="fold"), (0, 0, 0, 4))
+
+
+def print_tables(*parts: RenderableType, file: IO[str] | None = None) -> None:
+    """Print `parts` (tables or texts) to `file`, by default to standard output; colours only on a terminal."""
+    from rich.console import Console
+
+    stream = file or sys.stdout
+    if stream.isatty():
+        console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        for part in parts:
+            console.print(part)
+        return
+    width = None if "COLUMNS" in os.environ else PLAIN_WIDTH
+    console = Console(file=io.StringIO(), highlight=False, markup=False, emoji=False, width=width, color_system=None)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    stream.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def case_tables(cases: Iterable[CaseRow]) -> list[Rows]:
+    """Predicted beside measured: one table a network. `*` marks the chosen plan."""
+    rows = tuple(cases)
+    return [_cases(network, [row for row in rows if row.network == network]) for network in networks_of(rows)]
+
+
+def candidate_tables(candidates: Iterable[CandidateRow]) -> list[Rows]:
+    """The planner's candidates by rank: one table a network, and which of them their intervals cannot tell apart."""
+    rows = sorted(candidates, key=lambda row: row.rank)
+    return [_candidates(network, [row for row in rows if row.network == network]) for network in networks_of(rows)]
+
+
+def device_table(rows: Sequence[DeviceRow]) -> Rows:
+    """How each device spends the step."""
+    return Rows(
+        "how the devices spend the step",
+        ("network", "case", "timeline", "device"),
+        ("computes", "exposed communication", "bubble"),
+        tuple(
+            (
+                row.network,
+                row.case,
+                row.timeline,
+                row.device,
+                f"{row.utilisation:.0%}",
+                f"{row.exposed_communication:.0%}",
+                f"{row.bubble:.0%}",
+            )
+            for row in rows
+        ),
+    )
+
+
+def _cases(network: str, cases: Sequence[CaseRow]) -> Rows:
+    return Rows(
+        network,
+        ("case", "plan"),
+        ("predicted", "90 % interval", "measured", "error", "in interval", "vs even split"),
+        tuple(
+            (
+                f"{'*' if row.chosen else ' '} {row.name}",
+                row.plan,
+                format_seconds(row.predicted_s),
+                format_interval(row.low_s, row.high_s),
+                format_measured(row),
+                format_error(row.error),
+                {True: "yes", False: "no", None: NONE}[row.inside],
+                format_speedup(speedup(cases, row)),
+            )
+            for row in cases
+        ),
+        emphasised=next((number for number, row in enumerate(cases) if row.chosen), None),
+    )
+
+
+def _candidates(network: str, candidates: Sequence[CandidateRow]) -> Rows:
+    tied = tied_with_best(candidates)
+    return Rows(
+        network,
+        ("rank", "plan"),
+        ("step time", "90 % interval", "vs even split", "peak memory", "limited by"),
+        tuple(
+            (
+                str(row.rank),
+                row.plan,
+                format_seconds(row.step_s),
+                format_interval(row.low_s, row.high_s),
+                format_speedup(row.vs_even),
+                NONE if row.peak_memory_share is None else f"{row.peak_memory_share:.0%} ({row.peak_memory_device})",
+                row.limited_by or NONE,
+            )
+            for row in candidates
+        ),
+        emphasised=0 if candidates else None,
+        note=f"~ plans {', '.join(map(str, tied))} cannot be told apart by their intervals: measure them" if tied else "",
+    )
