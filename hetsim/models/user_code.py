@@ -1,0 +1,120 @@
+"""Networks from the user's own code: `module:function`, found in the current directory or among installed packages."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hetsim.errors import NetworkError, Problem
+from hetsim.models.blueprint import Blueprint, batch_maker
+from hetsim.models.intake import run_layers
+from hetsim.reading import did_you_mean
+from hetsim.scenario.types import InputSpec, NetworkSpec
+
+_PROBE_SAMPLES = 2
+
+
+def blueprint_of_user(spec: NetworkSpec, reference: str) -> Blueprint:
+    """What the user's function `reference` (`module:function`) builds from `spec.arguments`, tried on a small batch.
+
+    Raises NetworkError when the function cannot be found or called, or when what it returns is no chain of layers.
+    """
+    where = f'network "{spec.name}"'
+    if spec.input is None:
+        raise NetworkError(Problem(where, "has no input", "Say what one sample looks like: input: {shape: [3, 32, 32]}"))
+    with _current_directory_importable():
+        function = _find(where, reference)
+        try:
+            model = function(**spec.arguments)
+        except Exception as cause:
+            arguments = ", ".join(f"{name}={value!r}" for name, value in spec.arguments.items())
+            raise NetworkError(Problem(where, f"{reference}({arguments}) failed: {_described(cause)}")) from cause
+    _check_model(where, reference, model)
+    return Blueprint(model, spec.input, _target_shape(spec.name, where, model, spec.input))
+
+
+@contextmanager
+def _current_directory_importable() -> Iterator[None]:
+    """The current directory comes first, as with `python -m`; a console command alone would not look there."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _find(where: str, reference: str) -> Callable[..., Any]:
+    module_name, _, function_name = reference.partition(":")
+    if not module_name or not function_name:
+        raise NetworkError(Problem(where, f'got module "{reference}", expected "module:function"'))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as cause:
+        raise NetworkError(_import_problem(where, module_name, cause)) from cause
+    if not hasattr(module, function_name):
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module_name]
+        what = f'module "{module_name}" ({module.__file__}) has no function "{function_name}"'
+        raise NetworkError(Problem(where, what, did_you_mean(function_name, own)))
+    function = getattr(module, function_name)
+    if not callable(function):
+        raise NetworkError(Problem(where, f"{reference} is a {type(function).__name__}, expected a function"))
+    return function  # type: ignore[no-any-return]
+
+
+def _import_problem(where: str, module_name: str, cause: Exception) -> Problem:
+    """The user's module itself is missing, or it is there and something in it fails."""
+    missing = cause.name if isinstance(cause, ModuleNotFoundError) else None
+    if missing and f"{module_name}.".startswith(f"{missing}."):
+        return Problem(
+            where,
+            f'there is no module "{missing}", neither in {Path.cwd()} nor among the installed packages',
+            "Start hetsim in the directory that holds it, or install its package",
+        )
+    return Problem(where, f'importing "{module_name}" failed: {_described(cause)}')
+
+
+def _check_model(where: str, reference: str, model: object) -> None:
+    if not isinstance(model, nn.Sequential):
+        raise NetworkError(
+            Problem(
+                where,
+                f"{reference} returned a {type(model).__name__}, expected an nn.Sequential",
+                "Give it the pieces that a split may not cut as children, in order",
+            )
+        )
+    problems = [
+        Problem(f'{where}, parameter "{name}"', f"is {parameter.dtype} on {parameter.device}, expected torch.float32 on cpu")
+        for name, parameter in model.named_parameters()
+        if parameter.dtype is not torch.float32 or parameter.device.type != "cpu"
+    ]
+    if problems:
+        raise NetworkError(problems)
+
+
+def _target_shape(name: str, where: str, model: nn.Sequential, sample: InputSpec) -> tuple[int, ...]:
+    """Shape of the labels of one sample: that of the model's output, less its last dimension, the classes."""
+    inputs, _ = batch_maker(sample, ())(_PROBE_SAMPLES, torch.Generator().manual_seed(0))
+    shape = tuple(run_layers(name, model, inputs)[-1].output.shape[1:])
+    if not shape or shape[-1] < sample.classes:
+        raise NetworkError(
+            Problem(
+                where,
+                f"the output of one sample has shape {list(shape)}, expected {sample.classes} or more in the last "
+                f"dimension, one for each of the {sample.classes} classes",
+                "Set classes under input, or mend the last layer",
+            )
+        )
+    return shape[:-1]
+
+
+def _described(cause: BaseException) -> str:
+    return f"{type(cause).__name__}: {cause}"
