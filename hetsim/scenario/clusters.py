@@ -1,0 +1,163 @@
+"""The cluster of a scenario file: this machine's own, or one that is written out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from hetsim.errors import ScenarioError
+from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
+from hetsim.reading import did_you_mean
+from hetsim.scenario.document import Key
+from hetsim.scenario.local import local_cluster
+from hetsim.scenario.naming import DeviceNames
+from hetsim.scenario.schema import (
+    ClusterSection,
+    DevicesSection,
+    DeviceTypeSection,
+    LinkSection,
+    LocalSection,
+    NodeSection,
+    Reader,
+)
+
+
+def read_cluster(reader: Reader) -> Cluster | None:
+    """The cluster; None where it is wrong."""
+    entry = reader.document.at(("cluster",))
+    if not (isinstance(entry, dict) and "local" in entry):
+        return _written_out(reader)
+    section = reader.section(LocalSection, "cluster")
+    if section is None:
+        return None
+    try:
+        return local_cluster(section.local)
+    except ScenarioError as error:
+        for problem in error.problems:
+            reader.fault(("cluster", "local"), problem.what, problem.help)
+        return None
+
+
+def _written_out(reader: Reader) -> Cluster | None:
+    section = reader.section(ClusterSection, "cluster")
+    types = {name: _device_type(reader, name) for name in _entries(reader, "device_types", dict)}
+    rows = [reader.section(NodeSection, "cluster", "nodes", i) for i, _ in enumerate(_entries(reader, "nodes", list))]
+    _check_types(reader, list(types))
+    _check_node_names(reader)
+    known = {name: kind for name, kind in types.items() if kind is not None}
+    names = DeviceNames()
+    devices = [tuple(_devices(reader, i, row, known, names)) if row else () for i, row in enumerate(rows)]
+    network = _network(reader, section) if section else None
+    links = [_node_link(reader, i, row, len(devices[i]), network) if row else None for i, row in enumerate(rows)]
+    nodes = [Node(row.name, held, link) for row, held, link in zip(rows, devices, links, strict=True) if row and link]
+    if section is None or len(known) < len(types) or len(nodes) < len(rows):
+        return None
+    return Cluster(tuple(nodes), known, network or nodes[0].link)
+
+
+def _entries(reader: Reader, key: str, kind: type[dict[str, Any] | list[Any]]) -> Any:
+    """What stands under `cluster.key`; nothing where it is not of that kind, which the section has found then."""
+    value = reader.document.at(("cluster", key))
+    return value if isinstance(value, kind) else ()
+
+
+def _device_type(reader: Reader, name: str) -> DeviceType | None:
+    keys = ("cluster", "device_types", name)
+    if reader.document.at(keys) is None:
+        return DeviceType(name)
+    section = reader.section(DeviceTypeSection, *keys)
+    if section is None:
+        return None
+    fields = section.model_dump(exclude_none=True)
+    if fields.get("backend") != "cpu":
+        for key in fields.keys() & {"isa", "threads"}:
+            reader.fault((*keys, key), f"got {fields[key]}, which only a device type with backend: cpu has", of_key=True)
+    for key, field in (("memory", "memory_bytes"), ("peak_flops", "peak_flops_per_s")):
+        if key in fields:
+            fields[field] = fields.pop(key)
+    return DeviceType(name, **fields)
+
+
+def _check_types(reader: Reader, known: list[str]) -> None:
+    """Every device of every node has a type that is declared, even where other things are wrong with it."""
+    for place, _ in enumerate(_entries(reader, "nodes", list)):
+        keys = ("cluster", "nodes", place, "devices")
+        devices = reader.document.at(keys)
+        for name in devices if isinstance(devices, dict) else ():
+            if name not in known:
+                what = "is no device type of cluster.device_types"
+                reader.fault((*keys, name), what, did_you_mean(name, known), of_key=True)
+
+
+def _check_node_names(reader: Reader) -> None:
+    first: dict[str, int] = {}
+    for place, _ in enumerate(_entries(reader, "nodes", list)):
+        keys = ("cluster", "nodes", place, "name")
+        name = reader.document.at(keys)
+        if isinstance(name, str) and first.setdefault(name, place) != place:
+            reader.fault(keys, f'got "{name}", which node {first[name]} is called too; names of nodes are unique')
+
+
+def _devices(
+    reader: Reader, place: int, row: NodeSection, types: dict[str, DeviceType], names: DeviceNames
+) -> Iterator[Device]:
+    """The devices of a node. CUDA devices without an `index` take the ordinals that are left, in order."""
+    written = [index for entry in row.devices.values() for index in entry.index or ()]
+    left = (index for index in itertools.count() if index not in written)
+    for name, entry in row.devices.items():
+        keys = ("cluster", "nodes", place, "devices", name)
+        kind = types.get(name)
+        if kind is None or not _is_countable(reader, keys, kind, entry):
+            continue
+        for index in entry.index or ():
+            if written.count(index) > 1:
+                reader.fault((*keys, "index"), f"the ordinal {index} belongs to two devices of the node {row.name}")
+        for i in range(entry.count or len(entry.cores or entry.index or ())):
+            cores = tuple(entry.cores[i]) if entry.cores else ()
+            index = entry.index[i] if entry.index else next(left) if kind.backend == "cuda" else 0
+            yield Device(names.next(name), name, row.name, index, cores)
+
+
+def _is_countable(reader: Reader, keys: tuple[Key, ...], kind: DeviceType, entry: DevicesSection) -> bool:
+    """Whether an entry says in one way, and a way that suits the backend, how many devices there are."""
+    given = entry.model_dump(exclude_none=True)
+    if len(given) != 1:
+        got = " and ".join(given) or "none"
+        reader.fault(keys, f"got {got}, expected exactly one of count, cores, index")
+        return False
+    for key, backend in (("cores", "cpu"), ("index", "cuda")):
+        if key in given and kind.backend != backend:
+            what = f"only devices with backend: {backend} have {key}, and {kind.name} has backend: {kind.backend}"
+            reader.fault((*keys, key), what, "Write a count", of_key=True)
+            return False
+    return True
+
+
+def _network(reader: Reader, section: ClusterSection) -> Link | None:
+    """The network; with a single node, which never uses it, it may be left out."""
+    if section.network is not None:
+        return _link("network", section.network)
+    if len(section.nodes) > 1:
+        reader.fault(("cluster", "network"), 'the key "network" is missing, and nodes talk over it', of_key=True)
+    return None
+
+
+def _node_link(reader: Reader, place: int, row: NodeSection, devices: int, network: Link | None) -> Link | None:
+    """The link of a node; with a single device, which never uses it, it may be left out where there is a network."""
+    if row.link is not None:
+        return _link(row.name, row.link)
+    alone = len(_entries(reader, "nodes", list)) == 1 and reader.document.at(("cluster", "network")) is None
+    if devices > 1 or alone:
+        reader.fault(
+            ("cluster", "nodes", place, "link"),
+            f'the key "link" is missing, and devices of the node {row.name} talk over it',
+            "Write link: {latency: 10 us, bandwidth: 12 GB/s}",
+            of_key=True,
+        )
+        return None
+    return Link(row.name, network.latency_s, network.bandwidth_bytes_per_s) if network else None
+
+
+def _link(name: str, section: LinkSection) -> Link:
+    return Link(name, section.latency, section.bandwidth)

@@ -1,0 +1,82 @@
+"""The door for scenario files: from YAML to a `Scenario`, or to all faults at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hetsim.errors import Problem, ScenarioError
+from hetsim.hardware import Cluster
+from hetsim.reading import shown
+from hetsim.scenario.clusters import read_cluster
+from hetsim.scenario.document import Document, read_document
+from hetsim.scenario.networks import read_network, read_training
+from hetsim.scenario.schema import VERSION, FileSection, MeasureSection, Reader, SearchSection
+from hetsim.scenario.types import Measure, NetworkSpec, Scenario, Search
+
+
+def load_scenario(path: Path) -> Scenario:
+    """The scenario in the file at `path`. Raises ScenarioError with every fault and its line and column."""
+    document = read_document(path)
+    _check_version(document)
+    reader = Reader(document)
+    whole = reader.section(FileSection)
+    training = read_training(reader) if "training" in document.data else None
+    declared = document.at(("networks",))
+    networks = [read_network(reader, name, training) for name in declared] if isinstance(declared, dict) else []
+    cluster = read_cluster(reader) if "cluster" in document.data else None
+    search = _options(reader, SearchSection, "search")
+    measure = _options(reader, MeasureSection, "measure")
+    specs = tuple(spec for spec in networks if spec is not None)
+    if cluster is not None:
+        _check_batches(reader, specs, cluster)
+    reader.finish()
+    assert whole is not None
+    assert cluster is not None
+    if "timeout" in measure:
+        measure["timeout_s"] = measure.pop("timeout")
+    return Scenario(
+        name=whole.name or path.stem,
+        networks=specs,
+        cluster=cluster,
+        search=Search(**{key: tuple(values) for key, values in search.items()}),
+        measure=Measure(**measure),
+        seed=whole.seed,
+        path=path,
+    )
+
+
+def _check_version(document: Document) -> None:
+    """A file of another version, or of another program, is not worth a list of unknown keys."""
+    if not isinstance(document.data, dict):
+        raise ScenarioError(Problem(document.where(()), "got no mapping of keys to values, expected a scenario"))
+    version = document.data.get("hetsim", VERSION)
+    if version != VERSION or isinstance(version, bool):
+        raise ScenarioError(
+            Problem(
+                document.where(("hetsim",)),
+                f"got schema version {shown(version)}, expected {VERSION}",
+                f"This hetsim reads version {VERSION} only",
+            )
+        )
+
+
+def _options(reader: Reader, model: type[SearchSection | MeasureSection], key: str) -> dict[str, Any]:
+    """What an optional section says; empty where it is missing, blank or wrong."""
+    if reader.document.at((key,)) is None:
+        return {}
+    section = reader.section(model, key)
+    return section.model_dump(exclude_none=True) if section else {}
+
+
+def _check_batches(reader: Reader, specs: tuple[NetworkSpec, ...], cluster: Cluster) -> None:
+    """A global batch has a sample for every device."""
+    devices = len(cluster.devices)
+    small = {}
+    for spec in specs:
+        own = ("networks", spec.name, "global_batch")
+        if spec.training.global_batch < devices:
+            keys = own if reader.document.at(own) is not None else ("training", "global_batch")
+            small[keys] = spec.training.global_batch
+    for keys, batch in small.items():
+        reader.fault(keys, f"got {batch}, expected at least {devices}, a sample for each device of the cluster")

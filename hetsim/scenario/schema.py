@@ -1,0 +1,310 @@
+"""What a scenario file may hold: its sections for pydantic, and pydantic's findings as faults with a place in the file.
+
+Sections are read one by one, so that a fault in one hides none in another. Field names are the keys of the file; numbers
+with units come out in SI base units.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from hetsim.errors import Problem, ScenarioError
+from hetsim.hardware import Backend, Isa
+from hetsim.plan import ScheduleName
+from hetsim.reading import did_you_mean, shown
+from hetsim.scenario.document import Document, Key
+from hetsim.scenario.local import LocalKind
+from hetsim.scenario.types import Strategy
+from hetsim.units import parse_bytes, parse_bytes_per_s, parse_flops_per_s, parse_seconds
+from hetsim.workload import OptimizerName
+
+VERSION = 1
+"""Of the schema; stands under the key `hetsim` of every scenario file."""
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _count_or_mapping(value: Any) -> Any:
+    return {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _all_different(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"got {', '.join(map(str, values))}, expected each once")
+    return values
+
+
+def _spelt(pattern: str, expected: str) -> AfterValidator:
+    """Text that has to match `pattern` whole."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"got {shown(text)}, expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _quantity(parse: Callable[[Any], float]) -> BeforeValidator:
+    """A number with a unit, parsed by one of `hetsim.units`."""
+
+    def check(value: Any) -> float:
+        try:
+            return parse(value)
+        except OverflowError:
+            raise ValueError(f"got {shown(value)}, expected a number that a computer can hold") from None
+
+    return BeforeValidator(check)
+
+
+Word = Annotated[str, _spelt(r"[\w.-]+", "a name of letters, digits, dots, dashes and underscores")]
+"""A name that also serves in file names."""
+
+TypeName = Annotated[str, _spelt(r"\w[\w .()+-]*", "a name of letters, digits, spaces and . ( ) + - _")]
+LayerName = Annotated[
+    str,
+    _spelt(r"[^@#\s,;\"][^\s,;\"]*", "a name without spaces, commas, semicolons and quotes that does not begin with @ or #"),
+]
+Positive = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+Size = Annotated[int, _quantity(parse_bytes)]
+Duration = Annotated[float, _quantity(parse_seconds)]
+Bandwidth = Annotated[float, _quantity(parse_bytes_per_s), Field(gt=0)]
+Rate = Annotated[float, _quantity(parse_flops_per_s), Field(gt=0)]
+T = TypeVar("T")
+Choices = Annotated[list[T], Field(min_length=1), AfterValidator(_all_different)]
+
+
+class Section(BaseModel):
+    """A mapping of the file. Unknown keys are faults, and nothing is converted silently."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class FileSection(Section):
+    """The whole file. Its larger sections are read by themselves."""
+
+    hetsim: int
+    name: Word | None = None
+    networks: Annotated[dict[Word, Any], Field(min_length=1)]
+    training: Any
+    cluster: Any
+    search: Any = None
+    measure: Any = None
+    seed: Index = 0
+
+
+class TrainingSection(Section):
+    """What every network is trained with, unless it says otherwise. Blank: the default of `Training`."""
+
+    global_batch: Positive
+    optimizer: OptimizerName | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    dtype: Literal["float32", "bfloat16"] | None = None
+
+
+class NetworkSection(Section):
+    """What any network may say besides what it is."""
+
+    global_batch: Positive | None = None
+    costs: str | None = None
+
+
+class ZooSection(NetworkSection):
+    """A network of the zoo; all other keys are its sizes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    zoo: str
+
+
+class InputSection(Section):
+    """What one sample of a user's own network looks like."""
+
+    shape: Annotated[list[Positive], Field(min_length=1)]
+    vocabulary: Annotated[int, Field(ge=2)] | None = None
+    classes: Positive = 10
+
+
+class ModuleSection(NetworkSection):
+    """A network of the user's own code."""
+
+    module: Annotated[str, _spelt(r"[\w.]+:\w+", '"module:function", such as "my_nets:build"')]
+    arguments: dict[str, Any] = {}
+    input: InputSection
+
+
+class LayerSection(Section):
+    """One layer as numbers, or with `repeat` as many like ones."""
+
+    name: LayerName
+    parameters: Annotated[list[Index], BeforeValidator(_one_or_many)] = []
+    output: Size = 0
+    saved: Size = 0
+    flops: Annotated[float, Field(ge=0)] = 0.0
+    repeat: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+
+class NumbersSection(NetworkSection):
+    """A network as numbers alone."""
+
+    layers: Annotated[list[LayerSection], Field(min_length=1)]
+    input: Size = 0
+
+
+class LocalSection(Section):
+    """The cluster that this machine makes."""
+
+    local: LocalKind
+
+
+class LinkSection(Section):
+    """What devices or nodes talk over."""
+
+    latency: Duration
+    bandwidth: Bandwidth
+
+
+class ClusterSection(Section):
+    """A cluster written out. Its device types and nodes are read by themselves."""
+
+    device_types: Annotated[dict[TypeName, Any], Field(min_length=1)]
+    nodes: Annotated[list[Any], Field(min_length=1)]
+    network: LinkSection | None = None
+
+
+class DeviceTypeSection(Section):
+    """A device type. Blank: the default of `DeviceType`, which is unknown for a specification."""
+
+    backend: Backend | None = None
+    memory: Annotated[Size, Field(gt=0)] | None = None
+    peak_flops: Rate | None = None
+    isa: Isa | None = None
+    threads: Positive | None = None
+
+
+class DevicesSection(Section):
+    """How many devices of one type a node has: a count, or one entry for each."""
+
+    count: Positive | None = None
+    cores: Annotated[list[Choices[Index]], Field(min_length=1)] | None = None
+    index: Choices[Index] | None = None
+
+
+class NodeSection(Section):
+    """A host. What its devices are is read by itself."""
+
+    name: Word
+    devices: Annotated[dict[str, Annotated[DevicesSection, BeforeValidator(_count_or_mapping)]], Field(min_length=1)]
+    link: LinkSection | None = None
+
+
+class SearchSection(Section):
+    """Which plans to consider. Blank: the default of `Search`."""
+
+    strategies: Choices[Strategy] | None = None
+    schedules: Choices[ScheduleName] | None = None
+    microbatches: Choices[Positive] | None = None
+
+
+class MeasureSection(Section):
+    """How the real run is measured. Blank: the default of `Measure`."""
+
+    steps: Positive | None = None
+    warmup_steps: Index | None = None
+    timeout: Annotated[Duration, Field(gt=0)] | None = None
+
+
+M = TypeVar("M", bound=Section)
+
+
+class Reader:
+    """Reads the sections of a document and gathers all faults."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._problems = list(document.faults)
+        self._unreadable = {problem.where for problem in document.faults}
+
+    def section(self, model: type[M], *keys: Key) -> M | None:
+        """The mapping under `keys` as a `model`; None where it is wrong, which is then among the faults."""
+        value = self.document.at(keys)
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                self._finding(model, keys, detail)
+            return None
+
+    def fault(self, keys: Sequence[Key], what: str, mend: str = "", *, of_key: bool = False) -> None:
+        """Note that the value (or the key) at `keys` is wrong; once is enough for one that could not even be read."""
+        where, place = self.document.where(keys, of_key=of_key), ".".join(map(str, keys))
+        if where not in self._unreadable:
+            self._problems.append(Problem(where, f"{place}: {what}" if place else what, mend))
+
+    def finish(self) -> None:
+        """Raise ScenarioError with all faults, in the order of the file, if there are any."""
+        if self._problems:
+            raise ScenarioError(sorted(self._problems, key=lambda problem: _line_and_column(problem.where)))
+
+    def _finding(self, model: type[Section], above: Sequence[Key], detail: ErrorDetails) -> None:
+        inner = tuple(key for key in detail["loc"] if key != "[key]")
+        keys = (*above, *inner)
+        kind = detail["type"]
+        if kind == "missing":
+            self.fault(keys[:-1], f'the key "{keys[-1]}" is missing', of_key=True)
+        elif kind == "extra_forbidden":
+            known = _keys_of(model, inner[:-1])
+            self.fault(keys, "is an unknown key", did_you_mean(str(keys[-1]), known), of_key=True)
+        else:
+            what = str(detail["ctx"]["error"]) if kind == "value_error" else _got_and_expected(detail)
+            self.fault(keys, what, of_key="[key]" in detail["loc"])
+
+
+def _got_and_expected(detail: ErrorDetails) -> str:
+    """What pydantic found, in the words of hetsim."""
+    expected = _KINDS.get(detail["type"]) or detail["msg"].removeprefix("Input should be ")
+    return f"got {shown(detail['input'])}, expected {expected}"
+
+
+_KINDS = {
+    "model_type": "a mapping of keys to values",
+    "dict_type": "a mapping of keys to values",
+    "list_type": "a list",
+    "too_short": "at least one entry",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text (in quotes, where it looks like a number)",
+}
+
+
+def _keys_of(model: type[Section], keys: Sequence[Key]) -> list[str]:
+    """The keys that the mapping under `keys` of a `model` may have."""
+    current: Any = model
+    for key in keys:
+        section = _section_in(current)
+        if section is not None and key in section.model_fields:
+            current = section.model_fields[str(key)].annotation
+    section = _section_in(current)
+    return list(section.model_fields) if section else []
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section that an annotation such as `list[LayerSection]` or `LinkSection | None` is about."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for argument in get_args(annotation) if (found := _section_in(argument))), None)
+
+
+def _line_and_column(where: str) -> tuple[int, int]:
+    line, column = where.rsplit(":", 2)[1:]
+    return int(line), int(column)
