@@ -98,6 +98,7 @@ def compute_order(replica: Replica, schedule: ScheduleName) -> dict[str, list[Ac
 
     GPipe (Huang et al. 2019, section 2.3): all forwards, then all backwards. 1F1B (Narayanan et al., PipeDream-flush,
     2021, section 2.2.1): stage s of P first runs min(M, P - 1 - s) forwards, then one forward, one backward in turn, then the rest.
+    A replica of one stage is no pipeline: it runs each microbatch forward and backward, which holds one at a time in memory.
     Raises PlanError where a device holds two stages of the replica, which neither schedule can order.
     """
     if len(replica.devices) < len(replica.stages):
@@ -107,7 +108,7 @@ def compute_order(replica: Replica, schedule: ScheduleName) -> dict[str, list[Ac
     for number, stage in enumerate(replica.stages):
         forwards = [Action(number, Kind.FORWARD, m) for m in range(count)]
         backwards = [Action(number, Kind.BACKWARD, m) for m in range(count)]
-        warm_up = count if schedule == "gpipe" else min(count, depth - 1 - number)
+        warm_up = count if schedule == "gpipe" and depth > 1 else min(count, depth - 1 - number)
         steady = [action for pair in zip(forwards[warm_up:], backwards, strict=False) for action in pair]
         order[stage.device] = forwards[:warm_up] + steady + backwards[count - warm_up :]
     return order

@@ -1,0 +1,221 @@
+"""Calibrates a scenario: decides what is missing, has the workers time it, stores each point, and returns the cost tables."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from calibration.fingerprint import fingerprint
+from calibration.keys import network_key
+from calibration.points import gradient_sizes, message_sizes
+from calibration.store import SampleStore, digest
+from calibration.table import Closing, closing, cost_table
+from calibration.workers import Workers
+from hetsim.costs import CostTable
+from hetsim.costs.files import write_layer_costs, write_transfer_costs
+from hetsim.hardware import Cluster, Device
+from hetsim.planner.baselines import even_data_parallel
+from hetsim.scenario.types import Scenario
+from hetsim.workload import Chain
+
+Point = Mapping[str, int]
+"""Device type -> microbatch: what is measured at once, each on its device."""
+
+Progress = Callable[[str, int, int], None]
+"""(what is being measured, with its running median; points done; points in all)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure."""
+
+    budget_s: float = 5.0
+    """For one point; at least three steps are timed whatever they take."""
+
+    precision: float = 0.01
+    """Stop earlier once the median's 95 % interval is within this share of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a calibration knows about one network."""
+
+    table: CostTable
+    closing: tuple[Closing, ...]
+
+
+class Calibration:
+    """The cost directory of a scenario: what has been measured, and the means to measure what is missing."""
+
+    def __init__(self, scenario: Scenario, chains: Mapping[str, Chain], directory: Path) -> None:
+        self._scenario = scenario
+        self._specs = {spec.name: spec for spec in scenario.networks}
+        self._chains = chains
+        self._directory = directory
+        self._store = SampleStore(directory)
+        self._prints = {
+            name: fingerprint(device, scenario.cluster.device_types[name])
+            for name, device in _representatives(scenario.cluster).items()
+        }
+
+    @property
+    def fingerprints(self) -> Mapping[str, Mapping[str, Any]]:
+        """Device type -> what its timings depend on."""
+        return self._prints
+
+    def missing(self, points: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
+        """Of `points` by network, those of which some device type is not on file yet."""
+        gaps = {
+            network: [p for p in rows if any(self._layer_key(network, kind, p[kind]) not in self._store for kind in p)]
+            for network, rows in points.items()
+        }
+        return {network: rows for network, rows in gaps.items() if rows}
+
+    def missing_links(self) -> bool:
+        """Whether the links have still to be timed."""
+        return len(self._scenario.cluster.devices) > 1 and self._link_key() not in self._store
+
+    def measure(
+        self,
+        points: Mapping[str, Sequence[Point]],
+        effort: Effort,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Measure what is missing of `points` (by network) and the links. Each point is on disk before the next one begins."""
+        gaps = [(network, point) for network, rows in self.missing(points).items() for point in rows]
+        random.Random(self._scenario.seed).shuffle(gaps)  # noqa: S311 - so that a drift of the machine is no slope of a curve
+        total = len(gaps) + self.missing_links()
+        report = on_progress or (lambda _what, _done, _total: None)
+        with ExitStack() as stack:
+            workers: Workers | None = None
+            if self.missing_links():
+                workers = stack.enter_context(self._workers())
+                report("links", 0, total)
+                self._measure_links(workers)
+            for done, (network, point) in enumerate(gaps, total - len(gaps)):
+                workers = workers or stack.enter_context(self._workers())
+                self._measure_point(workers, network, point, effort, lambda what, d=done: report(what, d, total))
+        if total:
+            report("done", total, total)
+        self.write_tables()
+
+    def measured(self, network: str) -> Measured:
+        """All that is on file for `network` under today's fingerprints."""
+        points = [row for row in self._rows("layers") if row["network_key"] == self._network_key(network)]
+        transfers = self._rows("links")
+        table = cost_table(network, points, transfers[0]["transfers"] if transfers else ())
+        return Measured(table, closing(points))
+
+    def write_tables(self) -> None:
+        """Write the cost tables as CSV beside the samples."""
+        transfers: tuple[Any, ...] = ()
+        for spec in self._scenario.networks:
+            measured = self.measured(spec.name)
+            if measured.table.layers:
+                write_layer_costs(self._directory / f"{spec.name}.csv", measured.table.layers, measured.table.notes)
+                transfers = measured.table.transfers
+        if transfers:
+            write_transfer_costs(self._directory / "transfers.csv", transfers)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _workers(self) -> Workers:
+        s = self._scenario
+        return Workers(s.cluster.devices, s.cluster, s.networks, s.seed, self._directory / "logs")
+
+    def _measure_point(
+        self, workers: Workers, network: str, point: Point, effort: Effort, report: Callable[[str], None]
+    ) -> None:
+        cluster = self._scenario.cluster
+        representatives = {device.name for device in _representatives(cluster).values()}
+        commands = {
+            device.name: {"do": "measure", "network": network, "microbatch": point[device.type], **asdict(effort)}
+            for device in cluster.devices
+            if device.type in point
+        }
+
+        def on_progress(name: str, progress: Mapping[str, Any]) -> None:
+            if name in representatives:
+                report(f"{network} × {point[cluster.device(name).type]} on {name}: {progress['median_s'] * 1e3:.1f} ms")
+
+        report(f"{network}: {', '.join(f'{kind} × {size}' for kind, size in point.items())}")
+        results = workers.ask(commands, on_progress)
+        for name in sorted(representatives & results.keys()):
+            kind = cluster.device(name).type
+            key = self._layer_key(network, kind, point[kind])
+            if key not in self._store:
+                about = {"kind": "layers", "network": network, "network_key": self._network_key(network)}
+                about |= {"device_type": kind, "microbatch": point[kind], "fingerprint": self._prints[kind]}
+                self._store.add(key, about | results[name])
+
+    def _measure_links(self, workers: Workers) -> None:
+        cluster = self._scenario.cluster
+        names = [device.name for device in cluster.devices]
+        common = {"do": "links", "names": names, "port": _free_port()} | self._link_sizes()
+        results = workers.ask({name: {**common, "rank": rank} for rank, name in enumerate(names)})
+        transfers = _merge_stamps(row for rows in results.values() for row in rows)
+        self._store.add(self._link_key(), {"kind": "links", "fingerprint": self._prints, "transfers": transfers})
+
+    def _link_sizes(self) -> dict[str, list[int]]:
+        sends: set[int] = set()
+        reduces: set[int] = set()
+        for spec in self._scenario.networks:
+            chain, batch = self._chains[spec.name], spec.training.global_batch
+            sends |= set(message_sizes(chain, batch))
+            plan = even_data_parallel(chain, self._scenario.cluster, batch)
+            reduces |= set(gradient_sizes(chain, plan))
+        return {"send_bytes": sorted(sends), "reduce_bytes": sorted(reduces)}
+
+    def _rows(self, kind: str) -> list[dict[str, Any]]:
+        return [row for row in self._store if row["kind"] == kind and self._is_current(row)]
+
+    def _is_current(self, row: Mapping[str, Any]) -> bool:
+        if row["kind"] == "links":
+            return bool(row["key"] == self._link_key())
+        return bool(row["fingerprint"] == self._prints.get(row["device_type"]))
+
+    def _layer_key(self, network: str, device_type: str, microbatch: int) -> str:
+        return digest("layers", self._network_key(network), self._prints[device_type], microbatch)
+
+    def _link_key(self) -> str:
+        names = [(device.name, device.cores) for device in self._scenario.cluster.devices]
+        return digest("links", names, self._prints, self._link_sizes())
+
+    def _network_key(self, network: str) -> str:
+        return network_key(self._specs[network], self._scenario.seed)
+
+
+def _representatives(cluster: Cluster) -> dict[str, Device]:
+    """Device type -> the first device of it: the one whose timings are kept."""
+    rows: dict[str, Device] = {}
+    for device in cluster.devices:
+        rows.setdefault(device.type, device)
+    return rows
+
+
+def _merge_stamps(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row an operation: seconds from the last rank's start to the last rank's end, for each repeat."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["stamps_ns"]:
+            groups.setdefault(json.dumps([row["operation"], row["group"], row["size_bytes"]]), []).append(row)
+    merged = []
+    for key, ranks in groups.items():
+        operation, group, size_bytes = json.loads(key)
+        repeats = zip(*(rank["stamps_ns"] for rank in ranks), strict=True)
+        seconds = [(max(e for _, e in stamps) - max(s for s, _ in stamps)) / 1e9 for stamps in repeats]
+        merged.append({"operation": operation, "group": group, "size_bytes": size_bytes, "seconds": seconds})
+    return merged
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,93 @@
+"""Times messages and all-reduces between the devices, over a process group of the workers. Runs inside a worker.
+
+Every rank notes when it starts and ends on the host's monotonic clock, which all processes of one host share; the
+coordinator takes the time from the last start to the last end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+Stamps = list[tuple[int, int]]
+
+LARGE_BYTES = 1 << 20
+SMALL_REPEATS, LARGE_REPEATS = 60, 15
+"""Below 1 MiB single timings scatter by half and more, so it takes many."""
+
+
+def time_links(
+    rank: int, names: Sequence[str], port: int, send_bytes: Sequence[int], reduce_bytes: Sequence[int], device: torch.device
+) -> list[dict[str, Any]]:
+    """This rank's stamps of every operation it takes part in: rows with operation, group, size_bytes, stamps_ns."""
+    backend = "gloo" if device.type == "cpu" else "nccl"
+    store = dist.TCPStore("127.0.0.1", port, len(names), is_master=rank == 0)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=len(names))
+    try:
+        rows = []
+        for a, b in combinations(range(len(names)), 2):
+            for size in send_bytes:
+                dist.barrier()
+                if rank in (a, b):
+                    rows.append(_row("send_recv", [names[a], names[b]], size, _ping_pong(rank, a, b, size, device)))
+        for size in reduce_bytes:
+            rows.append(_row("all_reduce", names, size, _all_reduce(size, device)))
+        dist.barrier()
+        return rows
+    finally:
+        dist.destroy_process_group()
+
+
+def _row(operation: str, group: Sequence[str], size: int, stamps: Stamps) -> dict[str, Any]:
+    return {"operation": operation, "group": sorted(group), "size_bytes": size, "stamps_ns": stamps}
+
+
+def _repeats(size: int) -> int:
+    return SMALL_REPEATS if size < LARGE_BYTES else LARGE_REPEATS
+
+
+def _tensor(size: int, device: torch.device) -> torch.Tensor:
+    return torch.randn(max(1, size // 4), device=device)
+
+
+def _ping_pong(rank: int, a: int, b: int, size: int, device: torch.device) -> Stamps:
+    """Round trips between ranks `a` and `b`; only `a` has stamps, of half a round trip each."""
+    value = _tensor(size, device)
+    stamps: Stamps = []
+    for repeat in range(_repeats(size) + 2):
+        if rank == b:
+            dist.recv(value, a)
+            dist.send(value, a)
+            continue
+        start = time.perf_counter_ns()
+        dist.send(value, b)
+        dist.recv(value, b)
+        _settle(device)
+        end = time.perf_counter_ns()
+        if repeat >= 2:
+            stamps.append((start, start + (end - start) // 2))
+    return stamps
+
+
+def _all_reduce(size: int, device: torch.device) -> Stamps:
+    value = _tensor(size, device)
+    stamps: Stamps = []
+    for repeat in range(_repeats(size) + 2):
+        dist.barrier()
+        start = time.perf_counter_ns()
+        dist.all_reduce(value)
+        _settle(device)
+        if repeat >= 2:
+            stamps.append((start, time.perf_counter_ns()))
+        value.fill_(1.0)
+    return stamps
+
+
+def _settle(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize()

@@ -1,0 +1,84 @@
+"""From raw samples to the cost table, and the closing test of the calibration."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calibration.statistics import summarise
+from hetsim.costs import STEP, CostTable, LayerCost, TransferCost
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The sum of a step's measured parts beside the same step without marks, on one device type at one microbatch."""
+
+    device_type: str
+    microbatch: int
+    parts_s: float
+    whole_s: float
+
+    @property
+    def error(self) -> float:
+        """parts / whole - 1."""
+        return self.parts_s / self.whole_s - 1
+
+
+def cost_table(network: str, points: Iterable[Mapping[str, Any]], transfers: Iterable[Mapping[str, Any]]) -> CostTable:
+    """The table of `network` from the store's rows."""
+    rows = list(points)
+    layers = [cost for row in rows for cost in _layer_costs(row)]
+    layers += _step_costs(rows)
+    return CostTable(network, tuple(layers), tuple(map(_transfer_cost, transfers)))
+
+
+def closing(points: Iterable[Mapping[str, Any]]) -> tuple[Closing, ...]:
+    """The closing test of every point."""
+    return tuple(
+        Closing(row["device_type"], row["microbatch"], _parts_s(row), summarise(row["whole_s"]).median_s) for row in points
+    )
+
+
+def _median(samples_s: Sequence[float]) -> float:
+    return summarise(samples_s).median_s
+
+
+def _parts_s(row: Mapping[str, Any]) -> float:
+    return sum(_median(samples) for layer in row["layers"].values() for samples in layer.values())
+
+
+def _layer_costs(row: Mapping[str, Any]) -> list[LayerCost]:
+    """One row a layer. Noise of single layers cancels in a stage, so each carries the spread of the whole step."""
+    whole = summarise(row["whole_s"])
+    spread = whole.spread if math.isfinite(whole.spread) else 1.0
+    return [
+        LayerCost(
+            row["device_type"],
+            name,
+            row["microbatch"],
+            _median(layer["forward_s"]),
+            _median(layer["backward_s"]),
+            _median(layer["update_s"]),
+            spread=spread,
+            samples=len(layer["forward_s"]),
+        )
+        for name, layer in row["layers"].items()
+    ]
+
+
+def _step_costs(rows: Sequence[Mapping[str, Any]]) -> list[LayerCost]:
+    """What whole steps take beyond their parts: the median over a device type's points, where it is positive."""
+    costs = []
+    for device_type in dict.fromkeys(row["device_type"] for row in rows):
+        gaps = [test.whole_s - test.parts_s for test in closing(r for r in rows if r["device_type"] == device_type)]
+        costs.append(LayerCost(device_type, STEP, 1, 0.0, 0.0, max(0.0, statistics.median(gaps)), samples=len(gaps)))
+    return costs
+
+
+def _transfer_cost(row: Mapping[str, Any]) -> TransferCost:
+    summary = summarise(row["seconds"])
+    spread = summary.spread if math.isfinite(summary.spread) else 1.0
+    return TransferCost(row["operation"], tuple(row["group"]), row["size_bytes"], summary.median_s, spread, summary.count)

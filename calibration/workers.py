@@ -1,0 +1,133 @@
+"""The workers of a calibration: one process a device, started with the device's environment, all at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from calibration.protocol import setup_to_json
+from hetsim.errors import CalibrationError, Problem
+from hetsim.hardware import Cluster, Device
+from hetsim.hardware.binding import environment
+from hetsim.scenario.types import NetworkSpec
+
+SILENCE_S = 300.0
+"""A worker that says nothing for so long is taken for dead; the longest silence is one step of a slow device."""
+
+_END = None
+
+
+class Workers:
+    """A context manager: the processes live inside the `with` block and are gone after it, however it ends."""
+
+    def __init__(
+        self, devices: Sequence[Device], cluster: Cluster, networks: tuple[NetworkSpec, ...], seed: int, logs: Path
+    ) -> None:
+        self._devices = {device.name: device for device in devices}
+        self._cluster = cluster
+        self._networks = networks
+        self._seed = seed
+        self._logs = logs
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._replies: queue.Queue[tuple[str, dict[str, Any] | None]] = queue.Queue()
+
+    def __enter__(self) -> Self:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        try:
+            for device in self._devices.values():
+                self._start(device)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop()
+
+    def ask(
+        self, commands: Mapping[str, Mapping[str, Any]], on_progress: Callable[[str, dict[str, Any]], None] | None = None
+    ) -> dict[str, Any]:
+        """Give each named device its command, all at once, and return all results by device.
+
+        Raises CalibrationError naming the device that died or fell silent, with the end of its log.
+        """
+        for name, command in commands.items():
+            self._write(name, json.dumps(command))
+        results: dict[str, Any] = {}
+        while len(results) < len(commands):
+            try:
+                name, reply = self._replies.get(timeout=SILENCE_S)
+            except queue.Empty:
+                missing = ", ".join(sorted(set(commands) - set(results)))
+                raise CalibrationError(f"{missing} said nothing for {SILENCE_S:.0f} s while calibrating") from None
+            if reply is _END:
+                raise self._death(name)
+            if "result" in reply:
+                results[name] = reply["result"]
+            elif on_progress is not None:
+                on_progress(name, reply["progress"])
+        return results
+
+    def _start(self, device: Device) -> None:
+        device_type = self._cluster.device_types[device.type]
+        with self._log(device.name).open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "calibration.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **environment(device, device_type)},
+                start_new_session=True,
+            )
+        self._processes[device.name] = process
+        threading.Thread(target=self._listen, args=(device.name, process), daemon=True).start()
+        self._write(device.name, setup_to_json(device, device_type, self._networks, self._seed))
+
+    def _listen(self, name: str, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with contextlib.suppress(ValueError):  # the pipe is closed under us when the block ends
+            for line in process.stdout:
+                self._replies.put((name, json.loads(line)))
+        self._replies.put((name, _END))
+
+    def _write(self, name: str, line: str) -> None:
+        stdin = self._processes[name].stdin
+        assert stdin is not None
+        try:
+            stdin.write(line + "\n")
+            stdin.flush()
+        except BrokenPipeError:
+            raise self._death(name) from None
+
+    def _stop(self) -> None:
+        for process in self._processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for process in self._processes.values():
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+        self._processes.clear()
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name.replace('/', '-')}.log"
+
+    def _death(self, name: str) -> CalibrationError:
+        code = self._processes[name].wait()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        lines = [line for line in self._log(name).read_text(errors="replace").splitlines() if line.strip()]
+        last = f": {lines[-1]}" if lines else ""
+        return CalibrationError(Problem("", f"the worker of {name} {how}{last}", f"Its log is {self._log(name)}"))

@@ -1,0 +1,5 @@
+"""`python -m hetsim` is the command `hetsim`."""
+
+from hetsim.cli import main
+
+main()

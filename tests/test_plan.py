@@ -1,0 +1,66 @@
+"""Plans: the text form, and what is wrong with a plan."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hetsim.errors import PlanError
+from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
+from hetsim.plan import SCHEDULES, Plan, Replica, Stage
+from hetsim.workload import Chain, Layer
+
+LINK = Link("bus", 0.0, 1e9)
+CLUSTER = Cluster((Node("n", (Device("a", "t", "n"), Device("b", "t", "n")), LINK),), {"t": DeviceType("t")}, LINK)
+CHAIN = Chain("net", tuple(Layer(f"l{i}") for i in range(9)))
+
+names = st.text(st.sampled_from("abz09_.-/"), min_size=1, max_size=8)
+counts = st.integers(0, 10**6)
+stages = st.builds(Stage, names, counts, counts)
+replicas = st.builds(Replica, st.lists(stages, min_size=1, max_size=4).map(tuple), counts, counts)
+
+
+@given(st.lists(replicas, min_size=1, max_size=4), st.sampled_from(SCHEDULES))
+def test_text_form_parses_back(rows, schedule):
+    plan = Plan(tuple(rows), schedule)
+    again = Plan.parse(str(plan))
+    assert again.replicas == plan.replicas
+    assert again.schedule == (schedule if plan.is_pipelined else "gpipe"), "the order of work matters in pipelines only"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a[0:9]", "a[0:9] 8", "a[0:9] 8/1;", "a[0-9] 8/1", "a[0:9] 8/1; zigzag", "a[0:9] -8/1"]
+)
+def test_unreadable_text_is_refused_with_its_piece(text):
+    if text == "a[0:9] 8/1;":
+        assert Plan.parse(text).global_batch == 8
+        return
+    with pytest.raises(PlanError, match=r"cannot read|got schedule"):
+        Plan.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a[0:9] 4/1 | c[0:9] 4/1", "unknown device c; the cluster has a, b"),
+        ("a[0:9] 4/1 | a[0:9] 4/1", "a device stands in two replicas"),
+        ("a[0:9] 4/1 | b[0:9] 3/1", "add up to 7, expected the global batch of 8"),
+        ("a[0:4] > b[5:9] 8/1", "does not cover the 9 layers"),
+        ("a[0:4] > b[4:8] 8/1", "does not cover the 9 layers"),
+        ("a[0:9] > b[9:9] 8/1", "does not cover the 9 layers"),
+        ("a[0:4] > b[4:9] 8/3", "cannot cut 8 samples into 3 equal microbatches"),
+        ("a[0:9] 8/0", "cannot cut 8 samples into 0 equal microbatches"),
+    ],
+)
+def test_faults_are_named(text, fault):
+    with pytest.raises(PlanError, match=fault):
+        Plan.parse(text).check(CHAIN, CLUSTER, 8)
+
+
+def test_all_faults_come_at_once():
+    with pytest.raises(PlanError) as caught:
+        Plan.parse("a[0:4] 3/2 | c[0:9] 4/1").check(CHAIN, CLUSTER, 8)
+    assert len(caught.value.problems) == 4
+
+
+def test_a_good_plan_passes():
+    Plan.parse("a[0:4] > b[4:9] 8/4; 1f1b").check(CHAIN, CLUSTER, 8)
