@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 OptimizerName = Literal["sgd", "adamw"]
+Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Layer:
 
     name: str
     parameters: tuple[int, ...] = ()
-    """Elements of each parameter tensor that learns, in the order of registration (gradient buckets are cut between tensors)."""
+    """Elements of each parameter tensor that learns, in order of registration (gradient buckets end between tensors)."""
 
     output_bytes_per_sample: int = 0
     """What a stage that ends here sends on, and gets back as a gradient."""
@@ -71,7 +72,7 @@ class Training:
     momentum: float = 0.9
     """SGD only."""
 
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
 
     @property
     def optimizer_state_bytes_per_parameter(self) -> int:

@@ -8,10 +8,11 @@ as two. Normalisation, activation, pooling and look-up count as none, although t
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hetsim.errors import NetworkError, Problem
 from hetsim.models.network import Network
-from hetsim.workload import Chain, Layer
+from hetsim.workload import Chain, Dtype, Layer
 
 _SMALL, _LARGE = 2, 4  # samples; two are the fewest that batch norm takes on a single pixel
 
@@ -37,28 +38,35 @@ class LayerRun:
     flops: int
 
 
-def chain_of(network: Network) -> Chain:
-    """The chain of `network`: names, parameters, bytes and FLOPs of its layers.
+def chain_of(network: Network, dtype: Dtype = "float32") -> Chain:
+    """The chain of `network` trained in `dtype`: names, parameters, bytes and FLOPs of its layers.
 
     A tensor that several layers keep for their backward passes (the output of a ReLU, which is the input of the next
     convolution) counts at the first of them, so the saved bytes of a run of layers add up. The model is left as it was.
 
     Raises NetworkError when the model is not a chain that can be cut between any two layers.
     """
-    model = network.model
-    names = layer_names(model)
-    _check_parameters(network.name, model, names)
+    trained = getattr(torch, dtype)
+    model = copy.deepcopy(network.model).to(trained)
     generator = torch.Generator().manual_seed(0)
-    inputs, targets = network.make_batch(_SMALL, generator)
+
+    def inputs_and_targets(samples: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = network.make_batch(samples, generator)
+        return (inputs.to(trained) if inputs.is_floating_point() else inputs), targets
+
+    inputs, targets = inputs_and_targets(_SMALL)
     small = run_layers(network.name, model, inputs)
-    _check_gradients(network, names, small[-1].output, targets)
-    large = run_layers(network.name, model, network.make_batch(_LARGE, generator)[0])
-    layers = tuple(_layer(name, module, *runs) for name, module, *runs in zip(names, model, small, large, strict=True))
+    _check_parameters(network)
+    _check_gradients(replace(network, model=model), small[-1].output, targets)
+    large = run_layers(network.name, model, inputs_and_targets(_LARGE)[0])
+    layers = tuple(
+        _layer(name, module, *runs) for name, module, *runs in zip(layer_names(model), model, small, large, strict=True)
+    )
     return Chain(
         name=network.name,
         layers=layers,
         input_bytes_per_sample=inputs.nbytes // _SMALL,
-        element_bytes=next(model.parameters()).element_size(),
+        element_bytes=trained.itemsize,
     )
 
 
@@ -159,51 +167,57 @@ def _output_fault(output: object, samples: int) -> tuple[str, str] | None:
     return None
 
 
-def _check_parameters(name: str, model: nn.Sequential, names: Sequence[str]) -> None:
+def _check_parameters(network: Network) -> None:
     """Raise NetworkError for parameters that two layers share, and where nothing learns."""
     owners: dict[int, str] = {}
     problems: list[Problem] = []
-    for layer, module in zip(names, model, strict=True):
-        for parameter_name, parameter in module.named_parameters():
-            owner = owners.setdefault(id(parameter), layer)
-            if owner != layer:
-                problems.append(
-                    Problem(
-                        f'network "{name}", layer "{layer}"',
-                        f'shares its "{parameter_name}" with layer "{owner}", so a split could put it on two devices',
-                        "Give each its own, or make one layer of the two and all between them",
-                    )
+    for layer, name, parameter in _parameters(network):
+        owner = owners.setdefault(id(parameter), layer)
+        if owner != layer:
+            problems.append(
+                Problem(
+                    f'network "{network.name}", layer "{layer}"',
+                    f'shares its "{name}" with layer "{owner}", so a split could put it on two devices',
+                    "Give each its own, or make one layer of the two and all between them",
                 )
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        problems.append(Problem(f'network "{name}"', "has no learnable parameters, so there is nothing to train"))
+            )
+    if not any(parameter.requires_grad for parameter in network.model.parameters()):
+        problems.append(Problem(f'network "{network.name}"', "has no learnable parameters, so there is nothing to train"))
     if problems:
         raise NetworkError(problems)
 
 
-def _check_gradients(network: Network, names: Sequence[str], output: Tensor, targets: Tensor) -> None:
+def _check_gradients(network: Network, output: Tensor, targets: Tensor) -> None:
     """Raise NetworkError for learnable parameters that get no gradient: devices would wait for them for ever."""
-    learnable = [
-        (f'network "{network.name}", layer "{layer}"', name, parameter)
-        for layer, module in zip(names, network.model, strict=True)
-        for name, parameter in module.named_parameters()
-        if parameter.requires_grad
-    ]
+    learnable = [row for row in _parameters(network) if row[2].requires_grad]
     parameters = [parameter for *_, parameter in learnable]
+    gradients: Sequence[Tensor | None] = [None] * len(parameters)
     try:
-        loss = network.loss(output, targets)
-        gradients: Sequence[Tensor | None] = [None] * len(parameters)
+        with torch.enable_grad():
+            loss = network.loss(output, targets)
         if loss.requires_grad:
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     except Exception as cause:
         what = f"its loss or its backward pass failed: {type(cause).__name__}: {cause}"
         raise NetworkError(Problem(f'network "{network.name}"', what)) from cause
     problems = [
-        Problem(where, f'its parameter "{name}" gets no gradient', "Use it, remove it, or set its requires_grad to False")
-        for (where, name, _), gradient in zip(learnable, gradients, strict=True)
+        Problem(
+            f'network "{network.name}", layer "{layer}"',
+            f'its parameter "{name}" gets no gradient',
+            "Use it, remove it, or set its requires_grad to False",
+        )
+        for (layer, name, _), gradient in zip(learnable, gradients, strict=True)
         if gradient is None
     ]
     if problems:
         raise NetworkError(problems)
+
+
+def _parameters(network: Network) -> Iterator[tuple[str, str, nn.Parameter]]:
+    """(layer, name in the layer, parameter) for each parameter of each layer, in order."""
+    for layer, module in zip(layer_names(network.model), network.model, strict=True):
+        for name, parameter in module.named_parameters():
+            yield layer, name, parameter
 
 
 def _layer(name: str, module: nn.Module, small: LayerRun, large: LayerRun) -> Layer:
