@@ -1,1 +1,1 @@
-"""Calibration: times real layers on the real devices, in place, and the links between them. Only its workers import torch."""
+"""Calibration: times real layers on the real devices, in place, and the links between them. Its workers import torch."""

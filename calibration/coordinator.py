@@ -1,4 +1,4 @@
-"""Calibrates a scenario: decides what is missing, has the workers time it, stores each point, and returns the cost tables."""
+"""Calibrates a scenario: decides what is missing, has the workers time it, stores each point, makes the cost tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from calibration.fingerprint import fingerprint
 from calibration.keys import network_key
@@ -20,15 +21,18 @@ from calibration.workers import Workers
 from hetsim.costs import CostTable
 from hetsim.costs.files import write_layer_costs, write_transfer_costs
 from hetsim.hardware import Cluster, Device
-from hetsim.planner.baselines import even_data_parallel
 from hetsim.scenario.types import Scenario
 from hetsim.workload import Chain
 
 Point = Mapping[str, int]
 """Device type -> microbatch: what is measured at once, each on its device."""
 
-Progress = Callable[[str, int, int], None]
-"""(what is being measured, with its running median; points done; points in all)"""
+
+class Progress(Protocol):
+    """Told as the measuring goes on."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """What is being measured, with its running median; points done; points in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,11 @@ class Calibration:
 
     def missing(self, points: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
         """Of `points` by network, those of which some device type is not on file yet."""
-        gaps = {
-            network: [p for p in rows if any(self._layer_key(network, kind, p[kind]) not in self._store for kind in p)]
-            for network, rows in points.items()
-        }
+        gaps = {network: [p for p in rows if self._is_missing(network, p)] for network, rows in points.items()}
         return {network: rows for network, rows in gaps.items() if rows}
+
+    def _is_missing(self, network: str, point: Point) -> bool:
+        return any(self._layer_key(network, kind, microbatch) not in self._store for kind, microbatch in point.items())
 
     def missing_links(self) -> bool:
         """Whether the links have still to be timed."""
@@ -87,11 +91,11 @@ class Calibration:
         effort: Effort,
         on_progress: Progress | None = None,
     ) -> None:
-        """Measure what is missing of `points` (by network) and the links. Each point is on disk before the next one begins."""
+        """Measure what is missing of `points`, by network, and the links. Each point is on disk before the next one begins."""
         gaps = [(network, point) for network, rows in self.missing(points).items() for point in rows]
         random.Random(self._scenario.seed).shuffle(gaps)  # noqa: S311 - so that a drift of the machine is no slope of a curve
         total = len(gaps) + self.missing_links()
-        report = on_progress or (lambda _what, _done, _total: None)
+        report = on_progress or _silent
         with ExitStack() as stack:
             workers: Workers | None = None
             if self.missing_links():
@@ -99,8 +103,10 @@ class Calibration:
                 report("links", 0, total)
                 self._measure_links(workers)
             for done, (network, point) in enumerate(gaps, total - len(gaps)):
+                if not self._is_missing(network, point):
+                    continue  # it was part of an earlier one
                 workers = workers or stack.enter_context(self._workers())
-                self._measure_point(workers, network, point, effort, lambda what, d=done: report(what, d, total))
+                self._measure_point(workers, network, point, effort, partial(report, done=done, total=total))
         if total:
             report("done", total, total)
         self.write_tables()
@@ -150,14 +156,14 @@ class Calibration:
             kind = cluster.device(name).type
             key = self._layer_key(network, kind, point[kind])
             if key not in self._store:
-                about = {"kind": "layers", "network": network, "network_key": self._network_key(network)}
+                about: dict[str, Any] = {"kind": "layers", "network": network, "network_key": self._network_key(network)}
                 about |= {"device_type": kind, "microbatch": point[kind], "fingerprint": self._prints[kind]}
                 self._store.add(key, about | results[name])
 
     def _measure_links(self, workers: Workers) -> None:
         cluster = self._scenario.cluster
         names = [device.name for device in cluster.devices]
-        common = {"do": "links", "names": names, "port": _free_port()} | self._link_sizes()
+        common: dict[str, Any] = {"do": "links", "names": names, "port": _free_port()} | self._link_sizes()
         results = workers.ask({name: {**common, "rank": rank} for rank, name in enumerate(names)})
         transfers = _merge_stamps(row for rows in results.values() for row in rows)
         self._store.add(self._link_key(), {"kind": "links", "fingerprint": self._prints, "transfers": transfers})
@@ -168,8 +174,7 @@ class Calibration:
         for spec in self._scenario.networks:
             chain, batch = self._chains[spec.name], spec.training.global_batch
             sends |= set(message_sizes(chain, batch))
-            plan = even_data_parallel(chain, self._scenario.cluster, batch)
-            reduces |= set(gradient_sizes(chain, plan))
+            reduces |= set(gradient_sizes(chain, self._scenario.cluster))
         return {"send_bytes": sorted(sends), "reduce_bytes": sorted(reduces)}
 
     def _rows(self, kind: str) -> list[dict[str, Any]]:
@@ -189,6 +194,10 @@ class Calibration:
 
     def _network_key(self, network: str) -> str:
         return network_key(self._specs[network], self._scenario.seed)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
 
 
 def _representatives(cluster: Cluster) -> dict[str, Device]:

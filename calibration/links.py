@@ -26,8 +26,8 @@ def time_links(
 ) -> list[dict[str, Any]]:
     """This rank's stamps of every operation it takes part in: rows with operation, group, size_bytes, stamps_ns."""
     backend = "gloo" if device.type == "cpu" else "nccl"
-    store = dist.TCPStore("127.0.0.1", port, len(names), is_master=rank == 0)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=len(names))
+    address = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group(backend, init_method=address, rank=rank, world_size=len(names))
     try:
         rows = []
         for a, b in combinations(range(len(names)), 2):
@@ -35,8 +35,7 @@ def time_links(
                 dist.barrier()
                 if rank in (a, b):
                     rows.append(_row("send_recv", [names[a], names[b]], size, _ping_pong(rank, a, b, size, device)))
-        for size in reduce_bytes:
-            rows.append(_row("all_reduce", names, size, _all_reduce(size, device)))
+        rows += [_row("all_reduce", names, size, _all_reduce(size, device)) for size in reduce_bytes]
         dist.barrier()
         return rows
     finally:

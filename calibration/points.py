@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from hetsim.exchange import buckets
 from hetsim.hardware import Cluster
-from hetsim.plan import Plan
+from hetsim.plan import Plan, Replica, Stage
 from hetsim.scenario.types import NetworkSpec, Search
 from hetsim.workload import Chain
 
@@ -41,9 +41,10 @@ def message_sizes(chain: Chain, batch: int) -> tuple[int, ...]:
     return _powers(1024, largest, 8)
 
 
-def gradient_sizes(chain: Chain, plan: Plan) -> tuple[int, ...]:
-    """Bytes of all-reduces to time: powers of eight, and the very buckets of pure data parallelism (`plan`)."""
-    exact = {bucket.size_bytes for bucket in buckets(plan, chain)}
+def gradient_sizes(chain: Chain, cluster: Cluster) -> tuple[int, ...]:
+    """Bytes of all-reduces to time: powers of eight, and the very buckets of data parallelism over all devices."""
+    whole = Plan(tuple(Replica((Stage(device.name, 0, len(chain)),), samples=1) for device in cluster.devices))
+    exact = {bucket.size_bytes for bucket in buckets(whole, chain)}
     return tuple(sorted({*exact, *_powers(1024, max(exact, default=1024), 8)}))
 
 

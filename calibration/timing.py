@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,9 +36,7 @@ class MarkedStep:
     @property
     def total_s(self) -> float:
         """The sum of all parts."""
-        return (
-            sum(self.forward_s) + sum(self.backward_s) + sum(self.update_s) + self.loss_forward_s + self.loss_backward_s
-        )
+        return sum(self.forward_s) + sum(self.backward_s) + sum(self.update_s) + self.loss_forward_s + self.loss_backward_s
 
 
 class Clock:
@@ -61,10 +60,10 @@ class Clock:
         """Seconds between successive marks; waits for the device, and forgets the marks."""
         if self._device.type == "cpu":
             times, self._times = self._times, []
-            return [(b - a) / 1e9 for a, b in zip(times, times[1:], strict=False)]
+            return [(b - a) / 1e9 for a, b in pairwise(times)]
         events, self._events = self._events, []
         events[-1].synchronize()
-        return [a.elapsed_time(b) / 1e3 for a, b in zip(events, events[1:], strict=False)]
+        return [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]
 
 
 class InPlaceTimer:
@@ -94,7 +93,7 @@ class InPlaceTimer:
     def plain_step_s(self, inputs: Tensor, targets: Tensor) -> float:
         """Seconds of one step without marks, as a training loop runs it."""
         self._clock.mark()
-        self._network.loss(self._model(inputs), targets).backward()
+        torch.autograd.backward(self._network.loss(self._model(inputs), targets))
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._clock.mark()
@@ -112,7 +111,7 @@ class InPlaceTimer:
             mark()
         loss = self._network.loss(value, targets)
         mark()
-        loss.backward()
+        torch.autograd.backward(loss)
         mark()
         for optimizer in self._optimizer_of:
             if optimizer is not None:

@@ -11,15 +11,14 @@ import time
 from typing import Any, TextIO
 
 from calibration.links import time_links
-from calibration.protocol import setup_from_json
+from calibration.protocol import Setup
 from calibration.statistics import summarise
 from calibration.timing import InPlaceTimer, MarkedStep
 from hetsim.costs import LOSS
-from hetsim.hardware import Device, DeviceType
 from hetsim.hardware.binding import pin, torch_device
 from hetsim.models.intake import layer_names
 from hetsim.models.zoo import build
-from hetsim.scenario.types import NetworkSpec
+from hetsim.plain import from_plain
 
 FEWEST_STEPS, MOST_STEPS = 3, 60
 WARM_UP_STEPS = 2
@@ -29,9 +28,9 @@ def main() -> None:
     """Serve commands until `stop` or the end of the input."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever the user's own code prints goes to the log, not between the replies
-    device, device_type, networks, seed = setup_from_json(sys.stdin.readline())
-    pin(device, device_type)
-    worker = _Worker(device, device_type, {spec.name: spec for spec in networks}, seed, replies)
+    setup = from_plain(Setup, json.loads(sys.stdin.readline()))
+    pin(setup.device, setup.device_type)
+    worker = _Worker(setup, replies)
     gc.disable()
     while (line := sys.stdin.readline()) and (command := json.loads(line))["do"] != "stop":
         worker.serve(command)
@@ -40,12 +39,10 @@ def main() -> None:
 class _Worker:
     """The state of one device between commands."""
 
-    def __init__(
-        self, device: Device, device_type: DeviceType, networks: dict[str, NetworkSpec], seed: int, replies: TextIO
-    ) -> None:
-        self._device = torch_device(device, device_type)
-        self._networks = networks
-        self._seed = seed
+    def __init__(self, setup: Setup, replies: TextIO) -> None:
+        self._device = torch_device(setup.device, setup.device_type)
+        self._networks = {spec.name: spec for spec in setup.networks}
+        self._seed = setup.seed
         self._replies = replies
         self._timer: tuple[str, InPlaceTimer, list[str]] | None = None
 

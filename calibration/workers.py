@@ -15,10 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from calibration.protocol import setup_to_json
+from calibration.protocol import Setup
 from hetsim.errors import CalibrationError, Problem
 from hetsim.hardware import Cluster, Device
 from hetsim.hardware.binding import environment
+from hetsim.plain import to_plain
 from hetsim.scenario.types import NetworkSpec
 
 SILENCE_S = 300.0
@@ -92,7 +93,7 @@ class Workers:
             )
         self._processes[device.name] = process
         threading.Thread(target=self._listen, args=(device.name, process), daemon=True).start()
-        self._write(device.name, setup_to_json(device, device_type, self._networks, self._seed))
+        self._write(device.name, json.dumps(to_plain(Setup(device, device_type, self._networks, self._seed))))
 
     def _listen(self, name: str, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -38,5 +38,5 @@ def test_message_sizes_reach_the_largest_boundary():
 
 def test_gradient_sizes_hold_the_very_buckets():
     chain = Chain("n", (Layer("l0", (10_000,)), Layer("l1", (500_000,))))
-    sizes = gradient_sizes(chain, Plan.parse("a0[0:2] 4/1 | b0[0:2] 4/1"))
+    sizes = gradient_sizes(chain, CLUSTER)
     assert {2_000_000, 40_000} <= set(sizes)

@@ -1,0 +1,163 @@
+"""The commands and their options, as typer sees them; each command's work is a module of its own, imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from hetsim.cli.options import Budget, Costs, FailOver, Format, Networks, PlanTexts, Quiet, Runs, ScenarioPath, Steps
+from hetsim.errors import HetsimError
+
+INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Turns hetsim's errors into a message on stderr and their exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HetsimError as error:
+            for problem in error.problems:
+                typer.echo(f"error[{error.code}]: {problem}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            typer.echo("interrupted; what was finished is kept", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="hetsim",
+    help="How to train one network on unlike accelerators: measure, split, predict, run for real, compare.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """The console command `hetsim`."""
+    app(prog_name="hetsim")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from hetsim import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """How to train one network on unlike accelerators: measure, split, predict, run for real, compare."""
+
+
+@app.command(epilog="Examples:  hetsim doctor   ·   hetsim doctor --format json")
+def doctor(output: Format = "table") -> None:
+    """Show what this machine offers, and what will hurt the accuracy of measurements here."""
+    from hetsim.cli.doctor import doctor as run
+
+    run(output)
+
+
+@app.command(
+    epilog="Examples:  hetsim calibrate scenarios/mixed_cpu.yaml   ·   "
+    "hetsim calibrate scenarios/mixed_cpu.yaml --budget 2 --dry-run"
+)
+def calibrate(
+    scenario: ScenarioPath,
+    networks: Networks = None,
+    costs: Costs = Path("runs/costs"),
+    budget: Budget = 5.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be measured and how long it takes; measure nothing.")
+    ] = False,
+    output: Format = "table",
+    quiet: Quiet = False,
+) -> None:
+    """Time the layers of the scenario's networks on its devices, and the links between them. Points on file are kept."""
+    from hetsim.cli.calibrate import calibrate as run
+
+    run(scenario, networks, costs, budget, dry_run=dry_run, output=output, quiet=quiet)
+
+
+@app.command(epilog="Examples:  hetsim plan scenarios/textbook.yaml   ·   hetsim plan scenarios/k80_v100.yaml --format json")
+def plan(
+    scenario: ScenarioPath,
+    networks: Networks = None,
+    costs: Costs = Path("runs/costs"),
+    runs: Runs = Path("runs"),
+    output: Format = "table",
+) -> None:
+    """Find the best split of each network, beside the baselines."""
+    from hetsim.cli.plan import plan as run
+
+    run(scenario, networks, costs, runs, output=output)
+
+
+@app.command(
+    epilog="Examples:  hetsim predict scenarios/textbook.yaml   ·   "
+    "hetsim predict scenarios/textbook.yaml --plan 'V100[0:12] 32/1 | K80[0:12] 16/1' --format json"
+)
+def predict(
+    scenario: ScenarioPath,
+    plans: PlanTexts = None,
+    networks: Networks = None,
+    costs: Costs = Path("runs/costs"),
+    runs: Runs = Path("runs"),
+    output: Format = "table",
+) -> None:
+    """Predict a step of the best plan, or of the plans given: timeline, step time, memory, and what limits it."""
+    from hetsim.cli.predict import predict as run
+
+    run(scenario, plans, networks, costs, runs, output=output)
+
+
+@app.command(
+    epilog="Examples:  hetsim run scenarios/mixed_cpu.yaml --steps 10   ·   "
+    "hetsim run scenarios/mixed_cpu.yaml --network gpt --plan 'fast0[0:8] 12/1 | slow0[0:8] 4/1'"
+)
+def run(
+    scenario: ScenarioPath,
+    plans: PlanTexts = None,
+    networks: Networks = None,
+    steps: Steps = None,
+    costs: Costs = Path("runs/costs"),
+    runs: Runs = Path("runs"),
+    output: Format = "table",
+    quiet: Quiet = False,
+) -> None:
+    """Train for real, one process a device, with the best plan or the plans given, and measure the steps."""
+    from hetsim.cli.run import run as execute
+
+    execute(scenario, plans, networks, steps, costs, runs, output=output, quiet=quiet)
+
+
+@app.command(
+    epilog="Examples:  hetsim validate scenarios/mixed_cpu.yaml   ·   "
+    "hetsim validate scenarios/mixed_cpu.yaml --network gpt --fail-over 10 --format json"
+)
+def validate(
+    scenario: ScenarioPath,
+    networks: Networks = None,
+    steps: Steps = None,
+    costs: Costs = Path("runs/costs"),
+    runs: Runs = Path("runs"),
+    budget: Budget = 5.0,
+    fail_over: FailOver = None,
+    output: Format = "table",
+    quiet: Quiet = False,
+) -> None:
+    """All of it: calibrate what is missing, plan, predict, run the plan and the baselines for real, and compare."""
+    from hetsim.cli.validate import validate as execute
+
+    execute(scenario, networks, steps, costs, runs, budget, fail_over, output=output, quiet=quiet)

@@ -1,0 +1,110 @@
+"""`hetsim calibrate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hetsim.cli.options import OutputFormat
+from hetsim.cli.output import print_json, print_table, talk
+from hetsim.cli.progress import progress
+from hetsim.cli.session import Session
+from hetsim.errors import InputError
+
+if TYPE_CHECKING:
+    from calibration.coordinator import Point
+    from calibration.table import Closing
+
+SCHEMA_VERSION = 1
+
+
+def calibrate(
+    path: Path,
+    networks: Sequence[str] | None,
+    costs: Path,
+    budget_s: float,
+    *,
+    dry_run: bool,
+    output: OutputFormat,
+    quiet: bool,
+) -> None:
+    """Measure what the scenario's curves lack and show the closing test."""
+    session = Session(path, networks, costs)
+    if not session.live:
+        raise InputError(f"{path} brings a cost table for each of its networks: there is nothing to measure")
+    points = curve_points(session)
+    if dry_run:
+        _show_gaps(session, points, budget_s, output)
+        return
+    measure(session, points, budget_s, quiet=quiet)
+    _show_closing(session, output)
+
+
+def curve_points(session: Session) -> dict[str, list[Point]]:
+    """Network -> the points of its batch curves, each measured on all device types at once."""
+    from calibration.points import curve_microbatches
+
+    kinds = [kind.name for kind in session.scenario.cluster.used_types]
+    return {
+        spec.name: [dict.fromkeys(kinds, size) for size in curve_microbatches(spec, session.scenario.search)]
+        for spec in session.live
+    }
+
+
+def measure(session: Session, points: dict[str, list[Point]], budget_s: float, *, quiet: bool) -> None:
+    """Measure what is missing of `points`, with a bar on stderr."""
+    from calibration.coordinator import Effort
+
+    with progress("calibrating", quiet=quiet) as report:
+        session.calibration.measure(points, Effort(budget_s=budget_s), report)
+
+
+def _show_gaps(session: Session, points: dict[str, list[Point]], budget_s: float, output: OutputFormat) -> None:
+    gaps = session.calibration.missing(points)
+    count = sum(map(len, gaps.values()))
+    if output == "json":
+        rows = [{"network": network, "microbatches": dict(point)} for network, rows in gaps.items() for point in rows]
+        print_json({"schema_version": SCHEMA_VERSION, "points": rows, "budget_s": budget_s, "estimated_s": count * budget_s})
+        return
+    rows_text = [
+        (network, ", ".join(f"{kind} × {size}" for kind, size in point.items()))
+        for network, row in gaps.items()
+        for point in row
+    ]
+    print_table(f"{count} points, about {count * budget_s:.0f} s", ("network", "microbatches"), (), rows_text)
+
+
+def _show_closing(session: Session, output: OutputFormat) -> None:
+    tests: list[tuple[str, Closing]] = [
+        (spec.name, test) for spec in session.live for test in session.calibration.measured(spec.name).closing
+    ]
+    tests.sort(key=lambda row: (row[0], row[1].device_type, row[1].microbatch))
+    if output == "json":
+        rows = [
+            {
+                "network": network,
+                "device_type": test.device_type,
+                "microbatch": test.microbatch,
+                "step_s": test.whole_s,
+                "parts_s": test.parts_s,
+                "error": test.error,
+            }
+            for network, test in tests
+        ]
+        print_json({"schema_version": SCHEMA_VERSION, "directory": str(session.directory), "closing": rows})
+        return
+    text = [
+        (
+            network,
+            test.device_type,
+            str(test.microbatch),
+            f"{test.whole_s * 1e3:.1f} ms",
+            f"{test.parts_s * 1e3:.1f} ms",
+            f"{test.error:+.1%}",
+        )
+        for network, test in tests
+    ]
+    title = "closing test: the sum of a step's measured parts against the whole step"
+    print_table(title, ("network", "device type"), ("microbatch", "step", "parts", "error"), text)
+    talk(f"costs are in {session.directory}")

@@ -1,0 +1,34 @@
+"""Options that several commands share, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+OutputFormat = Literal["table", "json"]
+
+ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="The scenario file (YAML).", show_default=False)]
+Format = Annotated[
+    OutputFormat,
+    typer.Option("--format", help="What stdout gets: tables for people, or one JSON document with a schema version."),
+]
+Networks = Annotated[
+    list[str] | None, typer.Option("--network", help="Only this network of the scenario; may be given several times.")
+]
+Costs = Annotated[
+    Path, typer.Option("--costs", help="Folder of measured costs; each scenario has a folder of its own in it.")
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder in which the run directory is made.")]
+PlanTexts = Annotated[
+    list[str] | None,
+    typer.Option("--plan", help="A plan as one line; may be given several times. Without it, the best plan is taken."),
+]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Timed steps of each plan, instead of the scenario's.")]
+Budget = Annotated[float, typer.Option("--budget", min=0.0, help="Seconds to spend on one point of the calibration.")]
+FailOver = Annotated[
+    float | None,
+    typer.Option("--fail-over", min=0.0, help="Exit with 4 if a prediction is off by more than so many per cent."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]

@@ -1,0 +1,72 @@
+"""`hetsim plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hetsim.cli.options import OutputFormat
+from hetsim.cli.output import print_json, talk
+from hetsim.cli.planning import Planned, candidate_rows, plan_network
+from hetsim.cli.session import Session
+from hetsim.report.result import plans_document
+from hetsim.report.rows import CandidateRow
+
+
+def plan(path: Path, networks: Sequence[str] | None, costs: Path, runs: Path, *, output: OutputFormat) -> None:
+    """Search the best plan of each network; show it beside the others, and keep it in a run directory."""
+    from hetsim.report.gantt import draw_gantt
+    from hetsim.report.tables import candidate_tables, print_tables
+
+    session = Session(path, networks, costs)
+    planned = [plan_network(session, spec) for spec in session.scenario.networks]
+    rows = {p.spec.name: candidate_rows(p, session.scenario.seed) for p in planned}
+    document = _document(session, planned, rows)
+    with session.new_run(runs) as run:
+        run.write_json("plans.json", document)
+        for p in planned:
+            best = p.predict(p.result.chosen.plan, session.scenario.seed)
+            run.write_timeline(f"{p.spec.name}-predicted", best.timeline)
+            draw_gantt(
+                best.timeline, None, best.plan, run.file(f"figures/{p.spec.name}.svg"), title=f"{p.spec.name}: {best.plan}"
+            )
+    if output == "json":
+        print_json(document)
+    else:
+        for p in planned:
+            print_tables(*candidate_tables(rows[p.spec.name]), *p.result.explanation, _counts(p), "")
+    talk(f"saved {run.path}")
+
+
+def _counts(planned: Planned) -> str:
+    """How much was looked at, and how far from the best possible the answer can be."""
+    result = planned.result
+    infeasible = ", ".join(f"{reason} {count}" for reason, count in result.infeasible_counts.items())
+    return (
+        f"considered {result.considered} · infeasible {sum(result.infeasible_counts.values())}"
+        f"{f' ({infeasible})' if infeasible else ''} · not priceable {len(result.unpriceable)} · "
+        f"best possible is at most {result.gap:.1%} faster"
+    )
+
+
+def _document(session: Session, planned: Sequence[Planned], rows: dict[str, list[CandidateRow]]) -> dict[str, Any]:
+    networks = [
+        {
+            "network": p.spec.name,
+            "chosen": str(p.result.chosen.plan),
+            "step_s": p.result.chosen.step_s,
+            "lower_bound_s": p.result.lower_bound_s,
+            "gap": p.result.gap,
+            "explanation": list(p.result.explanation),
+            "baselines": [{"name": b.name, "plan": str(b.plan), "step_s": b.step_s} for b in p.result.baselines],
+            "considered": p.result.considered,
+            "infeasible": [
+                {"what": r.what, "reason": r.reason, "detail": r.detail, "count": r.count} for r in p.result.infeasible
+            ],
+            "unpriceable": list(p.result.unpriceable),
+        }
+        for p in planned
+    ]
+    candidates = [row for p in planned for row in rows[p.spec.name]]
+    return {**plans_document(candidates), "scenario": session.scenario.name, "networks": networks}

@@ -1,0 +1,94 @@
+"""What the commands share about plans: searching them, reading them from the command line, predicting them, showing them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hetsim.cli.session import Session
+from hetsim.costs import CostModel
+from hetsim.memory import check_memory
+from hetsim.plan import Plan
+from hetsim.planner.result import Candidate, PlanningResult
+from hetsim.planner.search import search
+from hetsim.report.rows import EVEN_SPLIT, CandidateRow
+from hetsim.scenario.types import NetworkSpec
+from hetsim.simulator import Prediction, predict, step_s
+
+SHOWN_CANDIDATES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One network with its costs and the planner's answer."""
+
+    spec: NetworkSpec
+    costs: CostModel
+    result: PlanningResult
+
+    def predict(self, plan: Plan, seed: int) -> Prediction:
+        """The prediction of `plan` for this network."""
+        return predict(plan, self.costs, self.spec.training, seed=seed)
+
+
+def plan_network(session: Session, spec: NetworkSpec) -> Planned:
+    """The planner's answer for one network. Raises InfeasibleError where no plan fits, CostError where costs are missing."""
+    costs = session.costs(spec)
+    return Planned(spec, costs, search(costs, spec.training, session.scenario.search, lambda plan: step_s(plan, costs)))
+
+
+def plans_of_user(session: Session, spec: NetworkSpec, texts: Sequence[str]) -> list[Plan]:
+    """The plans that the user wrote, checked against the network, the cluster, the batch and the memory."""
+    costs = session.costs(spec)
+    plans = [Plan.parse(text) for text in texts]
+    for plan in plans:
+        plan.check(costs.chain, costs.cluster, spec.training.global_batch)
+        check_memory(plan, costs, spec.training)
+    return plans
+
+
+def to_run(result: PlanningResult) -> list[Candidate]:
+    """The plans worth running beside the chosen one: each baseline, and the best of each strategy and schedule."""
+    rows = {str(result.chosen.plan): result.chosen}
+    for baseline in result.baselines:
+        rows.setdefault(str(baseline.plan), baseline)
+    best_of_kind: dict[tuple[str, str], Candidate] = {}
+    for candidate in result.candidates:
+        best_of_kind.setdefault((candidate.strategy, candidate.plan.schedule), candidate)
+    for candidate in best_of_kind.values():
+        rows.setdefault(str(candidate.plan), candidate)
+    return list(rows.values())
+
+
+def label_of(result: PlanningResult, candidate: Candidate) -> str:
+    """What a plan is called in a comparison: a baseline's own name where it is one, so that `even split` is always found."""
+    names = [baseline.name for baseline in result.baselines if baseline.plan == candidate.plan]
+    return names[0] if names else candidate.name
+
+
+def candidate_rows(planned: Planned, seed: int) -> list[CandidateRow]:
+    """The best candidates as rows of a table, each with its interval."""
+    even = next((b for b in planned.result.baselines if b.name == EVEN_SPLIT), None)
+    rows = []
+    for rank, candidate in enumerate(planned.result.candidates[:SHOWN_CANDIDATES], 1):
+        prediction = planned.predict(candidate.plan, seed)
+        fullest = max(
+            (use for use in prediction.memory if use.limit_bytes),
+            key=lambda u: u.peak_bytes / (u.limit_bytes or 1),
+            default=None,
+        )
+        rows.append(
+            CandidateRow(
+                network=planned.spec.name,
+                rank=rank,
+                plan=str(candidate.plan),
+                step_s=prediction.step_s,
+                low_s=prediction.low_s,
+                high_s=prediction.high_s,
+                vs_even=even.step_s / prediction.step_s if even else None,
+                peak_memory_share=fullest.peak_bytes / fullest.limit_bytes if fullest and fullest.limit_bytes else None,
+                peak_memory_device=fullest.device if fullest else "",
+                limited_by=prediction.limited_by,
+            )
+        )
+    return rows

@@ -1,0 +1,85 @@
+"""`hetsim predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hetsim.cli.options import OutputFormat
+from hetsim.cli.output import print_json, print_table, talk
+from hetsim.cli.planning import plan_network, plans_of_user
+from hetsim.cli.session import Session
+from hetsim.report.rows import CaseRow, DeviceRow
+from hetsim.simulator import Prediction
+
+SCHEMA_VERSION = 1
+
+
+def predict(
+    path: Path, texts: Sequence[str] | None, networks: Sequence[str] | None, costs: Path, runs: Path, *, output: OutputFormat
+) -> None:
+    """Predict the given plans, or the best one; show and keep timeline, step, memory and limits."""
+    from hetsim.report.gantt import draw_gantt
+    from hetsim.report.summary import summarise_devices
+    from hetsim.report.tables import case_tables, device_table, print_tables
+    from hetsim.report.trace import write_trace
+
+    session = Session(path, networks, costs)
+    rows: list[CaseRow] = []
+    devices: list[DeviceRow] = []
+    predictions: list[tuple[str, str, Prediction]] = []
+    for spec in session.scenario.networks:
+        planned = plan_network(session, spec)
+        plans = plans_of_user(session, spec, texts) if texts else [planned.result.chosen.plan]
+        for number, plan in enumerate(plans, 1):
+            label = f"plan {number}" if texts else planned.result.chosen.name
+            prediction = planned.predict(plan, session.scenario.seed)
+            predictions.append((spec.name, label, prediction))
+            rows.append(
+                CaseRow(
+                    spec.name, label, str(plan), prediction.step_s, prediction.low_s, prediction.high_s, chosen=not texts
+                )
+            )
+            devices += summarise_devices(prediction.timeline, plan, network=spec.name, case=label, label="predicted")
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "scenario": session.scenario.name,
+        "predictions": [_document(*row) for row in predictions],
+    }
+    with session.new_run(runs) as run:
+        run.write_json("result.json", document)
+        for network, label, prediction in predictions:
+            name = f"{network}-{label.replace(' ', '-')}"
+            run.write_timeline(name, prediction.timeline)
+            write_trace(run.file(f"{name}.trace.json"), {"predicted": prediction.timeline}, prediction.plan)
+            draw_gantt(
+                prediction.timeline,
+                None,
+                prediction.plan,
+                run.file(f"figures/{name}.svg"),
+                title=f"{network}: {prediction.plan}",
+            )
+    if output == "json":
+        print_json(document)
+    else:
+        print_tables(*case_tables(rows), device_table(devices))
+        limits = [(n, label, row.what, f"{row.share:.0%}") for n, label, p in predictions for row in p.limits]
+        print_table("what the step is made of, along its critical path", ("network", "case", "what"), ("share",), limits)
+    talk(f"saved {run.path}")
+
+
+def _document(network: str, label: str, prediction: Prediction) -> dict[str, Any]:
+    return {
+        "network": network,
+        "name": label,
+        "plan": str(prediction.plan),
+        "predicted_step_s": prediction.step_s,
+        "predicted_low_s": prediction.low_s,
+        "predicted_high_s": prediction.high_s,
+        "limits": [{"what": row.what, "seconds": row.seconds, "share": row.share} for row in prediction.limits],
+        "memory": [
+            {"device": use.device, "peak_bytes": use.peak_bytes, "limit_bytes": use.limit_bytes} for use in prediction.memory
+        ],
+        "utilisation": {device: prediction.timeline.utilisation(device) for device in prediction.timeline.devices},
+    }

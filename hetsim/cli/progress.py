@@ -1,0 +1,46 @@
+"""Progress on stderr: a bar where a person watches, nothing where stderr goes into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Report(Protocol):
+    """Moves the bar."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """What is going on, parts done, parts in all."""
+
+
+@contextmanager
+def progress(title: str, *, quiet: bool) -> Iterator[Report]:
+    """A bar called `title` for the length of the block; yields the function that moves it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        if not quiet:
+            console.print(f"{title} …", highlight=False)
+        yield _unseen
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[what]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None, what="")
+
+        def report(what: str, done: int, total: int) -> None:
+            bar.update(task, what=what, completed=done, total=total)
+
+        yield report
+
+
+def _unseen(what: str, done: int, total: int) -> None:
+    """Nobody watches."""

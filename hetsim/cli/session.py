@@ -1,0 +1,108 @@
+"""What every command starts from: the scenario, its networks as chains, and their costs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hetsim.costs import CostModel, CostTable
+from hetsim.costs.files import read_cost_table
+from hetsim.errors import CostError, InputError, Problem
+from hetsim.files import write_text
+from hetsim.runs import RunDirectory, RunWriter
+from hetsim.scenario import load_scenario
+from hetsim.scenario.types import NetworkSpec
+from hetsim.workload import Chain
+
+if TYPE_CHECKING:
+    from calibration.coordinator import Calibration
+
+
+class Session:
+    """One command's view of a scenario. Torch is imported only to build a network that was never seen before."""
+
+    def __init__(self, path: Path, networks: Sequence[str] | None, costs: Path) -> None:
+        scenario = load_scenario(path)
+        known = [spec.name for spec in scenario.networks]
+        if unknown := [name for name in networks or () if name not in known]:
+            raise InputError(f"{path} has no network {', '.join(unknown)}; it has {', '.join(known)}")
+        chosen = tuple(spec for spec in scenario.networks if not networks or spec.name in networks)
+        self.scenario = replace(scenario, networks=chosen)
+        self.path = path
+        self.directory = costs / scenario.name
+
+    @property
+    def live(self) -> tuple[NetworkSpec, ...]:
+        """The networks whose costs are measured, not read from a table of the scenario's own."""
+        return tuple(spec for spec in self.scenario.networks if spec.costs is None)
+
+    @cached_property
+    def chains(self) -> Mapping[str, Chain]:
+        """Network -> its chain."""
+        return {spec.name: spec.chain or self._built_chain(spec) for spec in self.scenario.networks}
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The cost directory of the live networks."""
+        from calibration.coordinator import Calibration
+
+        return Calibration(replace(self.scenario, networks=self.live), self.chains, self.directory)
+
+    def table(self, spec: NetworkSpec) -> CostTable:
+        """The cost table of one network: its own, or what has been measured so far."""
+        if spec.costs is not None:
+            return read_cost_table(spec.costs, spec.name)
+        if spec.chain is not None:
+            raise CostError(
+                Problem(
+                    f'{self.path}, network "{spec.name}"',
+                    "is given as numbers and has no costs",
+                    "Name its cost table: costs: FILE",
+                )
+            )
+        return self.calibration.measured(spec.name).table
+
+    def costs(self, spec: NetworkSpec) -> CostModel:
+        """The cost model of one network. Raises CostError where a device type that the cluster has is not priced."""
+        table = self.table(spec)
+        if not table.layers:
+            raise CostError(
+                Problem(
+                    "",
+                    f"nothing has been measured for {spec.name} in {self.directory}",
+                    f"Measure it: hetsim calibrate {self.path}",
+                )
+            )
+        model = CostModel(self.chains[spec.name], self.scenario.cluster, table)
+        model.require(kind.name for kind in self.scenario.cluster.used_types)
+        return model
+
+    def new_run(self, runs: Path) -> RunWriter:
+        """A run directory below `runs`, to be used in a `with` block."""
+        inputs = [
+            self.path,
+            *(spec.costs for spec in self.scenario.networks if spec.costs is not None and spec.costs.is_file()),
+        ]
+        text = self.path.read_text()
+        return RunDirectory.create(
+            runs, self.scenario.name, text, seed=self.scenario.seed, argv=sys.argv, inputs=tuple(dict.fromkeys(inputs))
+        )
+
+    def _built_chain(self, spec: NetworkSpec) -> Chain:
+        """The chain of a network that torch has to build, kept on file because building takes seconds."""
+        from calibration.keys import network_key
+        from hetsim.workload_files import chain_from_json, chain_to_json
+
+        file = self.directory / "chains" / f"{network_key(spec, self.scenario.seed)}.json"
+        if file.exists():
+            return replace(chain_from_json(file.read_text(), str(file)), name=spec.name)
+        from hetsim.models.intake import chain_of
+        from hetsim.models.zoo import build
+
+        chain = chain_of(build(spec, self.scenario.seed), spec.training.dtype)
+        write_text(file, chain_to_json(chain))
+        return chain
