@@ -85,7 +85,7 @@ def _check_types(reader: Reader, known: list[str]) -> None:
         keys = ("cluster", "nodes", place, "devices")
         devices = reader.document.at(keys)
         for name in devices if isinstance(devices, dict) else ():
-            if name not in known:
+            if known and name not in known:
                 what = "is no device type of cluster.device_types"
                 reader.fault((*keys, name), what, did_you_mean(name, known), of_key=True)
 

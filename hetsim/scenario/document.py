@@ -32,7 +32,7 @@ class Document:
     """What can be said of it without knowing what it is about: keys that stand twice, values that cannot be read."""
 
     def where(self, keys: Sequence[Key], *, of_key: bool = False) -> str:
-        """`file:line:column` of the value under `keys`, or of its key; of the last key found, where one is missing."""
+        """`file:line:column` of the value under `keys`, or of its key; of the last key found, where the value is missing."""
         node, mark, found = self.root, self.root.start_mark, 0
         for key in keys:
             step = _step(node, key)
@@ -40,7 +40,7 @@ class Document:
                 break
             node, mark = step
             found += 1
-        if found == len(keys) and not of_key:
+        if found == len(keys) and not of_key and not _is_blank(node):
             mark = node.start_mark
         return _place(self.path, mark)
 
@@ -136,6 +136,11 @@ def _step(node: Node, key: Key) -> tuple[Node, StringMark] | None:
     if isinstance(node, SequenceNode) and isinstance(key, int) and key < len(node.value):
         return node.value[key], node.value[key].start_mark
     return None
+
+
+def _is_blank(node: Node) -> bool:
+    """Whether nothing is written after a key; such a node stands where the next thing begins."""
+    return isinstance(node, ScalarNode) and not node.value and node.style is None
 
 
 def _place(path: Path, mark: StringMark) -> str:
