@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH_IN = 10.0
-_MARGIN_IN = 0.3
 _COLUMNS = (("predicted / measured", 1.55), ("error", 2.2), ("vs even split", 3.05))
 """Figures beside the bars, and where each column ends, in inches right of them."""
 
@@ -34,10 +34,11 @@ def comparison_figure(cases: Sequence[CaseRow], title: str) -> Figure:
     networks = networks_of(cases)
     row_in, head_in, panel_in, foot_in = 0.42, 0.5, 0.42, 0.45
     height_in = head_in + (panel_in + foot_in) * len(networks) + row_in * len(cases)
-    left_in = _MARGIN_IN + f.LETTER_IN * max((len(case.name) for case in cases), default=0) + 0.15
-    width_in = _WIDTH_IN - left_in - _COLUMNS[-1][1] - _MARGIN_IN
+    longest = max((len(line) for case in cases for line in _label(case).split("\n")), default=0)
+    left_in = f.MARGIN_IN + f.LETTER_IN * longest + 0.15
+    width_in = _WIDTH_IN - left_in - _COLUMNS[-1][1] - f.MARGIN_IN
     with f.new_figure(_WIDTH_IN, height_in) as figure:
-        f.add_text(figure, _MARGIN_IN, 0.34, title, fontsize=12, fontweight="bold")
+        f.add_text(figure, f.MARGIN_IN, 0.34, title, fontsize=12, fontweight="bold")
         top_in = head_in
         for network in networks:
             mine = [case for case in cases if case.network == network]
@@ -57,7 +58,7 @@ def _compare(axes: Axes, cases: Sequence[CaseRow], network: str, width_in: float
     axes.grid(axis="x", color=f.GRID, linewidth=0.6)
     axes.tick_params(axis="x", labelsize=7.5)
     axes.set_xlabel(f"step time, {unit}", fontsize=7.5)
-    axes.set_yticks([number + 0.5 for number in range(len(cases))], [case.name for case in cases])
+    axes.set_yticks([number + 0.5 for number in range(len(cases))], [_label(case) for case in cases])
     axes.annotate(
         network, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=9, fontweight="bold"
     )
@@ -75,6 +76,10 @@ def _compare(axes: Axes, cases: Sequence[CaseRow], network: str, width_in: float
         texts = (f"{format_seconds(case.predicted_s)} / {format_measured(case)}", format_error(case.error))
         for text, (_, place_in) in zip((*texts, format_speedup(speedup(cases, case))), _COLUMNS, strict=True):
             _beside(axes, text, place_in / width_in, number + 0.5, fontweight=weight)
+
+
+def _label(case: CaseRow) -> str:
+    return "\n".join(textwrap.wrap(case.name, 26))
 
 
 def _bar(axes: Axes, y: float, value: float, low: float, high: float, colour: str) -> None:

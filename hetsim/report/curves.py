@@ -43,7 +43,7 @@ def curves_figure(curves: Sequence[BatchCurve], title: str) -> Figure:
     lines.sort(key=lambda line: -line[1][-1])
     unit, scale = f.unit_of(max((value for _, values in lines for value in values), default=1.0))
     with f.new_figure(width_in, height_in) as figure:
-        f.add_text(figure, 0.3, 0.34, title, fontsize=12, fontweight="bold")
+        f.add_text(figure, f.MARGIN_IN, 0.34, title, fontsize=12, fontweight="bold")
         axes = f.add_axes(figure, left_in, 0.6, width_in - left_in - 2.0, height_in - 1.1)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")

@@ -53,6 +53,9 @@ THEMED = {
 ON_LIGHT, ON_DARK = "#0d2438", "#fdfdfd"
 """Text inside bars; the same in dark mode, as the bars stay light or dark."""
 
+MARGIN_IN = 0.3
+"""At both sides of every figure; on the page, which has its own, it falls away."""
+
 LETTER_IN = 0.078
 """Width of a letter of the common size, in inches, on average."""
 
@@ -151,7 +154,8 @@ def svg_markup(figure: Figure, *, key: str, label: str) -> str:
     for colour, name in THEMED.items():
         text = text.replace(colour, f"var(--{name})")
     width, height = figure.get_size_inches()
-    head = f'<svg viewBox="0 0 {width * 72:g} {height * 72:g}" role="img" aria-label="{escape(label, quote=True)}"'
+    view = f"{MARGIN_IN * 72:g} 0 {(width - 2 * MARGIN_IN) * 72:g} {height * 72:g}"
+    head = f'<svg viewBox="{view}" role="img" aria-label="{escape(label, quote=True)}"'
     return re.sub(r"<svg [^>]*", head, text, count=1)
 
 

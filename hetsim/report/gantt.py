@@ -60,15 +60,15 @@ def gantt_figure(predicted: Timeline, measured: Timeline | None, plan: Plan, tit
     heights = {name: (group[-1].top + 1 if group else 1) for name, group in rows.items()}
     row_in = min(0.46, max(0.2, 5.0 / sum(heights.values())))
     longest = max((len(row.device) for group in rows.values() for row in group), default=0)
-    left_in = 0.3 + f.LETTER_IN * max(longest, 4)
+    left_in = f.MARGIN_IN + f.LETTER_IN * max(longest, 4)
     plan_lines = textwrap.wrap(str(plan), 128)
     top_in = 0.4 + 0.15 * len(plan_lines)
     panel_in = 0.45
     height_in = top_in + sum(panel_in + row_in * height for height in heights.values()) + 0.5
     end_s = max(timeline.step_s for _, timeline in panels) or 1e-9
     with f.new_figure(_WIDTH_IN, height_in) as figure:
-        f.add_text(figure, 0.3, 0.34, title, fontsize=12, fontweight="bold")
-        f.add_text(figure, 0.3, 0.42, "\n".join(plan_lines), fontsize=7.5, color=f.SOFT, va="top", linespacing=1.35)
+        f.add_text(figure, f.MARGIN_IN, 0.34, title, fontsize=12, fontweight="bold")
+        f.add_text(figure, f.MARGIN_IN, 0.42, "\n".join(plan_lines), fontsize=7.5, color=f.SOFT, va="top", linespacing=1.35)
         width_in = _WIDTH_IN - left_in - _RIGHT_IN
         for number, (name, timeline) in enumerate(panels):
             top_in += panel_in

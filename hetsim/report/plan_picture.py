@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-_WIDTH_IN, _MARGIN_IN, _ROW_IN = 10.0, 0.3, 0.36
+_WIDTH_IN, _ROW_IN = 10.0, 0.36
 _REPLICA_GAP = 0.35
 """Space between two replicas, in rows."""
 
@@ -40,18 +40,18 @@ def plan_figure(plan: Plan, chain: Chain) -> Figure:
     lines = textwrap.wrap(str(plan), 128)
     top_in = 0.8 + 0.15 * len(lines)
     foot_in = 0.25 + (0.055 * max(len(layer.name) for layer in chain.layers) if named else 0.2)
-    left_in = _MARGIN_IN + f.LETTER_IN * max(map(len, tops)) + 0.15
+    left_in = f.MARGIN_IN + f.LETTER_IN * max(map(len, tops)) + 0.15
     layers_in = 0.64 * (_WIDTH_IN - left_in)
     shares_left_in = left_in + layers_in + 0.35
     with f.new_figure(_WIDTH_IN, top_in + _ROW_IN * height + foot_in) as figure:
-        f.add_text(figure, _MARGIN_IN, 0.34, f"{chain.name}: who does what", fontsize=12, fontweight="bold")
-        f.add_text(figure, _MARGIN_IN, 0.42, "\n".join(lines), fontsize=7.5, color=f.SOFT, va="top", linespacing=1.35)
+        f.add_text(figure, f.MARGIN_IN, 0.34, f"{chain.name}: who does what", fontsize=12, fontweight="bold")
+        f.add_text(figure, f.MARGIN_IN, 0.42, "\n".join(lines), fontsize=7.5, color=f.SOFT, va="top", linespacing=1.35)
         layers = f.add_axes(figure, left_in, top_in, layers_in, _ROW_IN * height)
         _draw_layers(layers, plan, chain, tops, named=named)
-        width_in = _WIDTH_IN - _MARGIN_IN - shares_left_in
+        width_in = _WIDTH_IN - f.MARGIN_IN - shares_left_in
         shares = f.add_axes(figure, shares_left_in, top_in, width_in, _ROW_IN * height)
         _draw_shares(shares, plan, tops)
-        for axes, text in ((layers, "layers"), (shares, _shares_title(plan))):
+        for axes, text in ((layers, "layers"), (shares, f"share of the {plan.global_batch} samples")):
             axes.set_ylim(height, 0)
             axes.spines["bottom"].set_visible(False)
             axes.annotate(text, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontweight="bold")
@@ -94,6 +94,8 @@ def _draw_shares(axes: Axes, plan: Plan, tops: dict[str, float]) -> None:
     axes.set_xlim(0, plan.global_batch)
     axes.set_xticks([])
     axes.set_yticks([])
+    if any(replica.microbatches > 1 for replica in plan.replicas):
+        axes.set_xlabel(f"samples = microbatches {TIMES} samples in each", fontsize=7, labelpad=8)
     for replica in plan.replicas:
         top, bottom = tops[replica.devices[0]] + margin, tops[replica.devices[-1]] + 1 - margin
         axes.add_patch(_box(0, top, plan.global_batch, f.TRACK, bottom - top))
@@ -108,11 +110,6 @@ def _draw_shares(axes: Axes, plan: Plan, tops: dict[str, float]) -> None:
             fontsize=7.5,
             color=f.ON_LIGHT if inside else f.INK,
         )
-
-
-def _shares_title(plan: Plan) -> str:
-    cut = f" = microbatches {TIMES} size" if any(replica.microbatches > 1 for replica in plan.replicas) else ""
-    return f"share of the {plan.global_batch} samples{cut}"
 
 
 def _share_text(replica: Replica, global_batch: int) -> str:

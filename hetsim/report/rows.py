@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-EVEN_SPLIT = "even split"
+EVEN_SPLIT = "even batch split"
 """Name of the baseline case that the others are held against."""
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 140
 """Columns of text that goes to a file or a pipe, unless the environment sets COLUMNS."""
 
-_PLAN_WIDTH = 24
-"""Least width that a folded plan is given."""
+_FOLDING = {"case": 16, "plan": 24}
+"""Columns whose texts may fold, and the least width that they are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Rows:
         for number, name in enumerate(self.names + self.values):
             widest = max(len(text) for text in (name, *(row[number] for row in self.rows)))
             side: Literal["left", "right"] = "left" if name in self.names else "right"
-            least = min(widest, _PLAN_WIDTH) if name == "plan" else widest
+            least = min(widest, _FOLDING.get(name, widest))
             table.add_column(name, justify=side, overflow="fold", min_width=least)
         for number, row in enumerate(self.rows):
             table.add_row(*row, style="bold" if number == self.emphasised else None)

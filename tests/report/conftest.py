@@ -6,7 +6,7 @@ from report_world import DATA_PARALLEL, HYBRID, PIPELINE, World
 from hetsim.costs import CostTable, LayerCost
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.plan import Plan
-from hetsim.report.rows import CaseRow
+from hetsim.report.rows import EVEN_SPLIT, CaseRow
 from hetsim.workload import Chain, Layer
 
 
@@ -50,10 +50,10 @@ def cases() -> tuple[CaseRow, ...]:
     cnn, gpt = "small-cnn", "gpt-mini"
     hybrid = "fast0[0:10] > slow0[10:14] 12/6 | fast1[0:14] 4/1; 1f1b"
     return (
-        CaseRow(cnn, "even split", "fast0[0:9] 32/1 | slow0[0:9] 32/1", 0.452, 0.44, 0.469, 0.466, 0.461, 0.472),
+        CaseRow(cnn, EVEN_SPLIT, "fast0[0:9] 32/1 | slow0[0:9] 32/1", 0.452, 0.44, 0.469, 0.466, 0.461, 0.472),
         CaseRow(cnn, "chosen", "fast0[0:9] 52/1 | slow0[0:9] 12/1", 0.199, 0.192, 0.206, 0.204, 0.202, 0.207, True),
         CaseRow(cnn, "pipeline", "fast0[0:6] > slow0[6:9] 64/4; 1f1b", 0.243, 0.233, 0.252, 0.261, 0.257, 0.266),
         CaseRow(cnn, "fastest alone", "fast0[0:9] 64/1", 0.241, 0.237, 0.246),
-        CaseRow(gpt, "even split", "fast0[0:14] 8/2 | slow0[0:14] 8/2", 1.31, 1.24, 1.4, 1.36, 1.33, 1.38),
+        CaseRow(gpt, EVEN_SPLIT, "fast0[0:14] 8/2 | slow0[0:14] 8/2", 1.31, 1.24, 1.4, 1.36, 1.33, 1.38),
         CaseRow(gpt, "chosen", hybrid, 0.71, 0.66, 0.75, 0.69, 0.68, 0.71, True),
     )

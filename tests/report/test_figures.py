@@ -23,7 +23,7 @@ from hetsim.report.bars import comparison_figure, draw_comparison
 from hetsim.report.curves import curves_figure, draw_curves
 from hetsim.report.gantt import draw_gantt, gantt_figure
 from hetsim.report.plan_picture import draw_plan, plan_figure
-from hetsim.report.rows import BatchCurve, CaseRow
+from hetsim.report.rows import EVEN_SPLIT, BatchCurve, CaseRow
 from hetsim.report.summary import batch_curves
 from hetsim.schedule import Kind
 from hetsim.timeline import Timeline
@@ -161,7 +161,7 @@ def test_an_empty_timeline_is_drawn(world: World, tmp_path: Path) -> None:
 
 def test_comparison_bars_are_as_long_as_the_steps(cases: tuple[CaseRow, ...]) -> None:
     first, second = comparison_figure(cases, "t").axes
-    assert [c.get_text() for c in second.get_yticklabels()] == ["even split", "chosen"]
+    assert [c.get_text() for c in second.get_yticklabels()] == [EVEN_SPLIT, "chosen"]
     widths = {
         colour: [
             bar.get_width()
@@ -212,6 +212,25 @@ def drawings(world: World, cases: tuple[CaseRow, ...]) -> list[Callable[[Path], 
     ]
 
 
+def test_nothing_leaves_its_figure(world: World, cases: tuple[CaseRow, ...]) -> None:
+    long = [replace(case, name=f"{case.name} of the whole office", predicted_s=case.predicted_s / 1000) for case in cases]
+    hybrid, parallel = Plan.parse(HYBRID), Plan.parse(DATA_PARALLEL)
+    predicted = world.predicted(hybrid)
+    for figure in (
+        gantt_figure(predicted, slowed(predicted, 1.5), hybrid, "A title of a common length: the chosen plan"),
+        comparison_figure(cases, "Predicted and measured step"),
+        comparison_figure(long, "Predicted and measured step"),
+        plan_figure(hybrid, world.chain),
+        plan_figure(parallel, world.chain),
+        curves_figure(batch_curves(world.table), "What a sample costs"),
+    ):
+        width_in, height_in = figure.get_size_inches()
+        box = figure.get_tightbbox()
+        assert min(box.x0, box.y0) >= 0, figure
+        assert box.x1 <= width_in
+        assert box.y1 <= height_in
+
+
 def test_files_are_the_same_every_time(world: World, cases: tuple[CaseRow, ...], tmp_path: Path) -> None:
     for number, draw in enumerate(drawings(world, cases)):
         for suffix in (".svg", ".png"):
@@ -258,4 +277,4 @@ def test_markup_stands_alone_in_a_page(world: World, cases: tuple[CaseRow, ...])
         assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) <= set(known)
         element = ET.fromstring(text)
         assert element.get("aria-label") == 'predicted <0.2 s> & "measured"'
-        assert (element.get("width"), element.get("viewBox", "").startswith("0 0 720 ")) == (None, True)
+        assert (element.get("width"), element.get("viewBox", "").startswith("21.6 0 676.8 ")) == (None, True)

@@ -1,7 +1,5 @@
 """Tables say everything at any width and nothing in colour outside a terminal; sentences say what the figures say."""
 
-# ruff: noqa: RUF001 (dashes and multiplication signs are what the tables print)
-
 import io
 import json
 import subprocess
