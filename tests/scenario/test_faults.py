@@ -227,3 +227,13 @@ def test_a_damaged_file_is_a_scenario_error_or_still_a_scenario(tmp_path, data):
         problems = error.problems
     assert (scenario is None) == bool(problems)
     assert all(problem.where.startswith(str(path)) for problem in problems)
+
+
+def test_a_cluster_that_this_machine_cannot_make_has_its_place_too(tmp_path):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA devices")
+    head, _, _ = GOOD.partition("cluster:")
+    (fault,) = faults_in(tmp_path, head + "cluster: {local: cuda}\n")
+    assert fault.startswith("s.yaml:4:18: cluster.local: torch ")
+    assert "finds no CUDA device on this machine. Check nvidia-smi" in fault
