@@ -34,6 +34,7 @@ from typing import Any, Self
 from hetsim import __version__
 from hetsim.errors import Problem, RunDirectoryError
 from hetsim.files import write_text
+from hetsim.reading import read_text
 from hetsim.timeline import Timeline
 from hetsim.timeline_file import read_timeline, write_timeline
 
@@ -133,8 +134,9 @@ class RunDirectory:
         moment = (now or datetime.now(UTC)).astimezone(UTC)
         digests = tuple(FileDigest.of(path) for path in inputs)
         content = json.dumps([scenario_text, seed, sorted(digest.sha256 for digest in digests)])
-        slug = re.sub(r"[^a-z0-9]+", "-", scenario_name.lower()).strip("-")[:40] or "run"
-        name = f"{moment:%Y%m%dT%H%M%SZ}-{slug}-{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+        name = (
+            f"{moment:%Y%m%dT%H%M%SZ}-{slug(scenario_name)[:40] or 'run'}-{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+        )
         manifest = Manifest(
             scenario=scenario_name,
             created_utc=f"{moment:%Y-%m-%dT%H:%M:%SZ}",
@@ -168,7 +170,8 @@ class RunDirectory:
     @property
     def timelines(self) -> tuple[str, ...]:
         """Names of its timelines, sorted."""
-        return tuple(sorted(file.stem for file in (self.path / "timelines").glob("*.csv")))
+        folder = self.path / "timelines"
+        return tuple(sorted(file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.csv")))
 
     def timeline(self, name: str) -> Timeline:
         """The timeline called `name`. Raises RunDirectoryError where there is none."""
@@ -243,6 +246,11 @@ class RunWriter:
         self.directory.rename(self.path)
 
 
+def slug(text: str) -> str:
+    """`text` as a part of a file's name: lower case letters and digits, all else as single dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def _claim(base: Path, name: str) -> tuple[Path, Path]:
     """(final, temporary) folder of a new run; a number is added where the same question is asked twice in a second."""
     base.mkdir(parents=True, exist_ok=True)
@@ -304,15 +312,12 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _read_json(path: Path) -> Any:
+    text = read_text(path, RunDirectoryError)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunDirectoryError(Problem(str(path), "is missing, expected it in a run directory")) from None
+        return json.loads(text)
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}:{error.colno}"
         raise RunDirectoryError(Problem(where, f"is not JSON: {error.msg}")) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunDirectoryError(Problem(str(path), f"cannot be read: {error}")) from None
 
 
 def _json_text(content: Mapping[str, Any]) -> str:

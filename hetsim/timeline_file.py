@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hetsim.errors import PlanError, Problem, RunDirectoryError
 from hetsim.files import write_text
+from hetsim.reading import read_text
 from hetsim.schedule import Action
 from hetsim.timeline import Span, Timeline
 
@@ -32,12 +33,7 @@ def write_timeline(path: Path, timeline: Timeline) -> None:
 
 def read_timeline(path: Path) -> Timeline:
     """The timeline in `path`, in the order of the file. Raises RunDirectoryError with every fault and its place."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise RunDirectoryError(Problem(str(path), "there is no such file, expected a timeline")) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunDirectoryError(Problem(str(path), f"cannot be read as UTF-8 text: {error}")) from None
+    lines = read_text(path, RunDirectoryError).splitlines()
     if lines[:1] != [HEAD] or lines[1:2] != [",".join(COLUMNS)]:
         place = 1 if lines[:1] != [HEAD] else 2
         got = lines[place - 1] if len(lines) >= place else "the end of the file"

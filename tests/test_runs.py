@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetsim.errors import RunDirectoryError
-from hetsim.runs import MANIFEST, RunDirectory, RunWriter
+from hetsim.runs import MANIFEST, RunDirectory, RunWriter, slug
 from hetsim.schedule import Action, Kind
 from hetsim.timeline import Span, Timeline
 from hetsim.timeline_file import COLUMNS, HEAD, read_timeline, write_timeline
@@ -135,7 +135,7 @@ def test_all_damage_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "manifest.json: is missing"),
+        (None, "manifest.json: there is no such file"),
         ("{", "manifest.json:1:2: is not JSON"),
         ("[]", 'expected an object with "format": "hetsim run"'),
         ('{"format": "other"}', 'expected an object with "format": "hetsim run"'),
@@ -207,7 +207,8 @@ def test_a_foreign_timeline_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="there is no such file"):
         read_timeline(path)
     for content, message in (
-        ("", 't.csv:1:1: got "the end of the file", expected "# hetsim timeline 1'),
+        ("", "t.csv:1:1: the file is empty"),
+        (f"{HEAD}\n", 't.csv:2:1: got "the end of the file", expected "device,kind'),
         ("device\n", 't.csv:1:1: got "device", expected "# hetsim'),
         (f"{HEAD}\nx\n", 't.csv:2:1: got "x", expected "device,kind'),
     ):
@@ -215,11 +216,15 @@ def test_a_foreign_timeline_file_is_refused(tmp_path: Path) -> None:
         with pytest.raises(RunDirectoryError, match=re.escape(message)):
             read_timeline(path)
     path.write_bytes(b"\xff")
-    with pytest.raises(RunDirectoryError, match="cannot be read as UTF-8"):
+    with pytest.raises(RunDirectoryError, match="got the byte 0xff, expected text in UTF-8"):
         read_timeline(path)
     path.write_text("\n".join([HEAD, ",".join(COLUMNS)] + ["x"] * 30))
     with pytest.raises(RunDirectoryError, match="and 10 more faults"):
         read_timeline(path)
+
+
+def test_any_label_becomes_a_file_name() -> None:
+    assert slug("vgg: batch split by peak FLOP/s, 50 %") == "vgg-batch-split-by-peak-flop-s-50"
 
 
 def test_manifest_is_plain_json(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ PAPER = "#ffffff"
 FORWARD = "#8cc1e6"
 BACKWARD = "#1d578f"
 UPDATE = "#d08c11"
-MESSAGE = "#7b5aa6"
-EXCHANGE = "#cf4a25"
+MESSAGE = "#ab92d8"
+EXCHANGE = "#c2401c"
 
 THEMED = {
     INK: "ink",

@@ -48,15 +48,15 @@ def answer(cases: Sequence[CaseRow]) -> str:
 
 def regret(cases: Sequence[CaseRow]) -> str:
     """Whether the chosen plan was also measured fastest, as a sentence; empty where fewer than two cases were measured."""
-    measured = {case.measured_s: case for case in cases if case.measured_s is not None}
-    chosen = next((case for case in cases if case.chosen and case.measured_s is not None), None)
-    if chosen is None or chosen.measured_s is None or len(measured) < 2:
+    measured = [(case.measured_s, case) for case in cases if case.measured_s is not None]
+    chosen_s = next((seconds for seconds, case in measured if case.chosen), None)
+    if chosen_s is None or len(measured) < 2:
         return ""
-    best_s = min(measured)
-    if best_s >= chosen.measured_s:
+    best_s, best = min(measured, key=lambda row: row[0])
+    if best_s >= chosen_s:
         return f"It was also the fastest of the {len(measured)} plans that were measured."
-    lost = format_percent(chosen.measured_s / best_s - 1)
-    return f'Of the {len(measured)} plans that were measured, "{measured[best_s].name}" was faster: the choice costs {lost}.'
+    lost = format_percent(chosen_s / best_s - 1)
+    return f'Of the {len(measured)} plans that were measured, "{best.name}" was faster: the choice costs {lost}.'
 
 
 def tied_with_best(candidates: Sequence[CandidateRow]) -> tuple[int, ...]:

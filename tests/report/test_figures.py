@@ -69,19 +69,19 @@ def lab(colour: str, blindness: str = "none") -> np.ndarray:
     return np.array([116 * cubes[1] - 16, 500 * (cubes[0] - cubes[1]), 200 * (cubes[1] - cubes[2])])
 
 
-def test_what_a_processor_does_can_be_told_apart_in_grey() -> None:
-    lightness = sorted(float(lab(colour)[0]) for colour in (f.TRACK, f.FORWARD, f.UPDATE, f.BACKWARD))
+GROUPS = {"processor": (f.TRACK, f.FORWARD, f.UPDATE, f.BACKWARD), "communication": (f.PAPER, f.MESSAGE, f.EXCHANGE)}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_colours_can_be_told_apart_in_grey(group: str) -> None:
+    lightness = sorted(float(lab(colour)[0]) for colour in GROUPS[group])
     assert min(np.diff(lightness)) > 12, lightness
 
 
 @pytest.mark.parametrize("blindness", _BLINDNESS)
-@pytest.mark.parametrize(
-    "group",
-    [(f.FORWARD, f.BACKWARD, f.UPDATE, f.TRACK), (f.MESSAGE, f.EXCHANGE, f.PAPER)],
-    ids=["processor", "communication"],
-)
-def test_colours_can_be_told_apart_by_the_colour_blind(blindness: str, group: tuple[str, ...]) -> None:
-    seen = [lab(colour, blindness) for colour in group]
+@pytest.mark.parametrize("group", GROUPS)
+def test_colours_can_be_told_apart_by_the_colour_blind(blindness: str, group: str) -> None:
+    seen = [lab(colour, blindness) for colour in GROUPS[group]]
     for number, first in enumerate(seen):
         for second in seen[:number]:
             assert np.linalg.norm(first - second) > 20

@@ -17,6 +17,7 @@ from report_world import HYBRID, PIPELINE, World, slowed
 
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.plan import Plan
+from hetsim.report.figures import THEMED
 from hetsim.report.page import NetworkReport, ReportContent, Step, manifest_facts, render_page, write_page
 from hetsim.report.rows import CandidateRow, CaseRow
 from hetsim.report.summary import batch_curves, summarise_costs, summarise_devices
@@ -148,6 +149,13 @@ def test_the_page_needs_nothing_from_elsewhere(content: ReportContent) -> None:
 def test_the_same_content_gives_the_same_page(content: ReportContent, tmp_path: Path) -> None:
     write_page(tmp_path / "report.html", content)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_page(content)
+
+
+def test_the_light_theme_is_that_of_the_figures(content: ReportContent) -> None:
+    light, dark = re.findall(r":root \{(.*?)\}", render_page(content), re.DOTALL)
+    variables = dict(re.findall(r"--(\w+): (#\w{6})", light))
+    assert variables == {name: colour for colour, name in THEMED.items()}
+    assert set(re.findall(r"--(\w+):", dark)) == set(variables)
 
 
 def test_what_a_user_wrote_is_never_markup(cases: tuple[CaseRow, ...]) -> None:
