@@ -1,0 +1,98 @@
+"""Why a run ended early: which worker was the first cause, and what it was doing. No torch."""
+
+from __future__ import annotations
+
+import json
+import platform
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from executor.heartbeat import Beat, read_beat
+from executor.job import Job
+from hetsim.errors import Problem, RankError
+
+
+def death(job: Job, exit_codes: Mapping[str, int | None]) -> RankError:
+    """The error of a run in which workers have ended badly; `exit_codes` are of all workers, None for those that live.
+
+    A worker that was killed by a signal is a cause; one that raised an exception is the cause when it raised first, because
+    the others raise when they miss it.
+    """
+    failed = {device: code for device, code in exit_codes.items() if code}
+    killed = [device for device, code in failed.items() if code < 0]
+    words = {device: _last_words(job, device) for device in failed}
+    culprits = killed or sorted(failed, key=lambda device: words[device].when_ns)[:1]
+    problems = []
+    for device in culprits:
+        code = failed[device]
+        how = f"was killed by {_signal_name(code)}" if code < 0 else f"raised {words[device].message or f'exit code {code}'}"
+        problems.append(_problem(job, device, how, others=len(failed) - len(culprits)))
+    return RankError(problems)
+
+
+def hang(job: Job, stopped: list[str], silent_s: float) -> RankError:
+    """The error of a run in which no worker has done anything for `silent_s` seconds; a signal has stopped the `stopped`.
+
+    The cause is who was stopped, else who does not merely wait for another, else who fell silent first.
+    """
+    beats = {device: read_beat(job.folder(device).heartbeat) for device in job.devices}
+    busy = [device for device, beat in beats.items() if beat is None or not beat.waiting]
+    first = sorted(beats, key=lambda device: _when(beats[device]))[:1]
+    culprits = stopped or busy or first
+    how = "was stopped" if stopped else "has hung"
+    return RankError(
+        [
+            _problem(job, device, f"{how}: nothing has happened for {silent_s:.0f} s", others=len(beats) - len(culprits))
+            for device in culprits
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What a worker left behind."""
+
+    when_ns: float
+    message: str
+
+
+def _last_words(job: Job, device: str) -> _Words:
+    try:
+        left: dict[str, Any] = json.loads(job.folder(device).error.read_text())["message"]
+        return _Words(left["extraInfo"]["monotonic_ns"], left["message"])
+    except (FileNotFoundError, ValueError):
+        return _Words(float("inf"), "")
+
+
+def _problem(job: Job, device: str, how: str, *, others: int) -> Problem:
+    rank, beat, folder = job.devices.index(device), read_beat(job.folder(device).heartbeat), job.folder(device)
+    echo = f"; {others} other rank{'s' if others > 1 else ''} ended because of it" if others else ""
+    return Problem(
+        f"rank {rank} (device {device} on host {platform.node()})",
+        f"{how}, {_doing(job, beat)}{echo}",
+        f"Its log is {folder.log}; the finished steps are kept beside it",
+    )
+
+
+def _doing(job: Job, beat: Beat | None) -> str:
+    if beat is None:
+        return "before it had started"
+    doing = f"while waiting for {beat.doing}" if beat.waiting else f"at {beat.doing}"
+    if beat.request < 0:
+        return doing
+    step = f"step {beat.step}" if beat.step >= 0 else "the warm-up"
+    return f"{doing} in {step} of {job.requests[beat.request].name}"
+
+
+def _signal_name(code: int) -> str:
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"{name} (out of memory, perhaps)" if name == "SIGKILL" else name
+
+
+def _when(beat: Beat | None) -> int:
+    return beat.when_ns if beat else 0

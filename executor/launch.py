@@ -1,0 +1,139 @@
+"""The way in: runs plans of one network for real, all in one launch of processes, their steps in alternation.
+
+The coordinator starts a worker for each device, watches them, and reads what they write. A worker that dies or hangs ends
+the run; whatever ends it, no process is left, and finished steps stay on disk.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from executor import diagnosis
+from executor.heartbeat import read_beat
+from executor.job import Job, RunRequest, make_job
+from executor.processes import Processes, orderly_termination
+from executor.results import Results
+from hetsim.errors import RankError
+from hetsim.hardware import Cluster
+from hetsim.measurement import Measurement
+from hetsim.scenario.types import Measure, NetworkSpec
+from hetsim.workload import Chain
+
+POLL_S = 0.2
+"""Between two looks at the workers, with which the coordinator shares the machine."""
+
+START_S = 120.0
+"""Silence that is borne before the first step, while torch is loaded and the network is built; later `timeout_s` counts."""
+
+GRACE_S = 1.0
+"""After a first worker has ended badly: time for the others to end, so that cause and echo can be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one plan has come."""
+
+    name: str
+    """Of its request."""
+
+    step: int
+    """Finished steps."""
+
+    steps: int
+    """Steps in all."""
+
+    median_s: float
+    """Of the finished steps."""
+
+
+def run(
+    requests: Sequence[RunRequest],
+    network: NetworkSpec,
+    chain: Chain,
+    cluster: Cluster,
+    *,
+    measure: Measure,
+    log_dir: Path,
+    seed: int = 0,
+    keep_parameters: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[Measurement]:
+    """Run the plans of `requests`, one step of each in turn, and return their measurements in the same order.
+
+    `chain` is the network as the plans were made for it. Logs and records go to `log_dir`, a folder for each device; with
+    `keep_parameters` each device also saves its layers there after the last step.
+
+    Raises PlanError with every reason why a plan cannot be run on this machine, before anything is started, and RankError
+    when a worker dies, or when none has done anything for `measure.timeout_s`; `executor.results.collect` then finds what
+    was finished.
+    """
+    job = make_job(
+        requests, network, chain, cluster, measure=measure, seed=seed, log_dir=log_dir, keep_parameters=keep_parameters
+    )
+    job.save()
+    results = Results(job)
+    with orderly_termination(), Processes(job) as processes:
+        _Watch(job, processes, results, on_progress).until_done()
+    return [measurement for measurement in results.measurements() if measurement is not None]
+
+
+def prepare(job: Job) -> str:
+    """Write `job` for a start by hand, and return the command that starts its workers on one node under torchrun."""
+    job.save()
+    node = job.cluster.device(job.devices[0]).node
+    count = sum(job.cluster.device(name).node == node for name in job.devices)
+    return f"torchrun --nproc-per-node {count} -m executor.worker {job.path} --node {node}"
+
+
+class _Watch:
+    """The coordinator while the workers work."""
+
+    def __init__(
+        self, job: Job, processes: Processes, results: Results, on_progress: Callable[[Progress], None] | None
+    ) -> None:
+        self._job = job
+        self._processes = processes
+        self._results = results
+        self._on_progress = on_progress
+        self._alive_ns = time.monotonic_ns()
+        self._patience_s = max(START_S, job.measure.timeout_s)
+
+    def until_done(self) -> None:
+        """Return when all workers have ended well. Raises RankError when one has not, or when all are silent."""
+        while True:
+            codes = self._processes.exit_codes()
+            self._report()
+            if all(code == 0 for code in codes.values()):
+                return
+            if any(codes.values()):
+                raise self._death()
+            self._check_silence()
+            time.sleep(POLL_S)
+
+    def _report(self) -> None:
+        for number in self._results.refresh():
+            seconds = self._results.seconds(number)
+            if self._on_progress is not None:
+                name = self._job.requests[number].name
+                steps = self._job.measure.steps
+                self._on_progress(Progress(name, len(seconds), steps, statistics.median(seconds)))
+
+    def _death(self) -> RankError:
+        end = time.monotonic() + GRACE_S
+        while time.monotonic() < end and None in self._processes.exit_codes().values():
+            time.sleep(POLL_S / 4)
+        return diagnosis.death(self._job, self._processes.exit_codes())
+
+    def _check_silence(self) -> None:
+        beats = [read_beat(self._job.folder(device).heartbeat) for device in self._job.devices]
+        self._alive_ns = max([self._alive_ns, *(beat.when_ns for beat in beats if beat)])
+        if any(beat and beat.request >= 0 for beat in beats):
+            self._patience_s = self._job.measure.timeout_s
+        silent_s = (time.monotonic_ns() - self._alive_ns) / 1e9
+        if silent_s > self._patience_s:
+            stopped = [device for device in self._job.devices if self._processes.is_stopped(device)]
+            raise diagnosis.hang(self._job, stopped, silent_s)

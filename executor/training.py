@@ -1,0 +1,139 @@
+"""The loop of a worker: all plans in turn, one step each, until every plan has had its steps."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor
+
+from executor.execution import Execution
+from executor.groups import Groups
+from executor.heartbeat import Heartbeat
+from executor.job import Job
+from executor.meeting import Meeting
+from executor.memory import PeakMemory
+from executor.recording import Recorder, make_recorder
+from hetsim.errors import NetworkError, RunError
+from hetsim.hardware.binding import pin, torch_device
+from hetsim.models.network import Network
+from hetsim.models.zoo import build
+from hetsim.workload import Chain
+
+FEWEST_WARM_UP_STEPS = 2
+"""In the first step everything is allocated and the buckets are filled in another order; the second is the first usual."""
+
+
+def train(job: Job, name: str, heartbeat: Heartbeat) -> None:
+    """Run the job's plans on the device called `name`. Returns when all steps of all plans are done."""
+    device, device_type = job.cluster.device(name), job.cluster.type_of(name)
+    pin(device, device_type)
+    here = torch_device(device, device_type)
+    heartbeat.wait("the other workers")
+    meeting = Meeting(job, name)
+    heartbeat.work("building the network")
+    network = build(job.network, job.seed)
+    check_network(network, job.chain)
+    recorder = make_recorder(here, heartbeat)
+    groups = Groups(meeting.ranks, job.cluster, meeting.timeout)
+    heartbeat.wait("the other workers")
+    memories = [PeakMemory(here) for _ in job.requests]
+    executions = []
+    for number, memory in enumerate(memories):
+        with memory.counted():
+            executions.append(Execution(job, number, network, name=name, device=here, groups=groups, recorder=recorder))
+    with job.folder(name).steps.open("w") as steps:
+        _Loop(job, network, meeting, recorder, executions, memories, steps).run()
+    if job.keep_parameters:
+        for number, execution in enumerate(executions):
+            execution.save_parameters(job.folder(name).parameters(number))
+    heartbeat.wait("the other workers to finish")
+    meeting.leave()
+
+
+def check_network(network: Network, chain: Chain) -> None:
+    """Raise NetworkError where `network` is not the one that `chain` counts, for which the plans were made."""
+    built = [tuple(p.numel() for p in layer.parameters() if p.requires_grad) for layer in network.model]
+    counted = [layer.parameters for layer in chain.layers]
+    if built != counted:
+        raise NetworkError(
+            f'network "{network.name}" has {len(built)} layers with {sum(map(sum, built))} parameters when it is built, but '
+            f"the plans were made for {len(counted)} layers with {sum(map(sum, counted))} parameters; plan again"
+        )
+
+
+def global_batch(network: Network, samples: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
+    """The whole batch of one step, counted with the warm-up: the same on every rank and for every plan."""
+    return network.make_batch(samples, torch.Generator().manual_seed((seed << 24) + step))
+
+
+class _Loop:
+    """The steps of all plans."""
+
+    def __init__(
+        self,
+        job: Job,
+        network: Network,
+        meeting: Meeting,
+        recorder: Recorder[Any],
+        executions: list[Execution],
+        memories: list[PeakMemory],
+        steps: TextIO,
+    ) -> None:
+        self._job = job
+        self._network = network
+        self._meeting = meeting
+        self._recorder = recorder
+        self._executions = executions
+        self._memories = memories
+        self._steps = steps
+        self._parent = os.getppid()
+
+    def run(self) -> None:
+        """Warm every plan up, then time its steps; one step of each plan in turn, so that drift hits all alike.
+
+        A batch is made, and the garbage is collected, between the steps and never inside one.
+        """
+        gc.disable()
+        job = self._job
+        warm_up = max(job.measure.warmup_steps, FEWEST_WARM_UP_STEPS)
+        for step in range(-warm_up, job.measure.steps):
+            self._recorder.heartbeat.work("making the batch")
+            batch = global_batch(self._network, job.training.global_batch, job.seed, step + warm_up)
+            for number, execution in enumerate(self._executions):
+                self._recorder.heartbeat.at(number, step)
+                self._step(number, execution, step, batch)
+                if step == -warm_up:
+                    execution.settle_in()
+            if step < 0:
+                gc.freeze()  # what lives now lives to the end
+            gc.collect()
+
+    def _step(self, number: int, execution: Execution, step: int, batch: tuple[Tensor, Tensor]) -> None:
+        """One step of one plan; a worker that has no place in it only keeps the start."""
+        if os.getppid() != self._parent:
+            raise RunError("the coordinator is gone")
+        if execution.place is None:
+            self._recorder.heartbeat.wait("the start of a step")
+            self._meeting.start_ns()
+            return
+        with self._memories[number].counted():
+            mine = execution.load(*batch)
+            self._recorder.clock.settle()
+            self._recorder.heartbeat.wait("the start of a step")
+            self._recorder.start(self._meeting.start_ns())
+            loss = execution.step(*mine)
+            rows = self._recorder.rows()
+        if step >= 0:
+            record = {
+                "request": number,
+                "step": step,
+                "loss": None if loss is None else float(loss),
+                "peak_bytes": self._memories[number].peak_bytes,
+                "spans": rows,
+            }
+            self._steps.write(json.dumps(record) + "\n")
+            self._steps.flush()

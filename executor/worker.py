@@ -1,0 +1,68 @@
+"""One device's worker: `python -m executor.worker JOB --device NAME`, or under torchrun with `--node NAME`.
+
+The worker first makes itself the device, and only then imports torch, which reads the caps on the instruction set when it is
+loaded. It takes its rank and the way to the others from the environment, as torchrun sets it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from executor.heartbeat import Heartbeat
+from executor.job import Job
+from hetsim.errors import InputError
+from hetsim.hardware.binding import environment
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Work through the job, and leave the process with status 0 or 1."""
+    parser = argparse.ArgumentParser(prog="python -m executor.worker", description=__doc__)
+    parser.add_argument("job", type=Path, help="the file that executor.launch.prepare wrote")
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--device", help="the device to be")
+    who.add_argument("--node", help="be the device of this node that LOCAL_RANK counts, of those that the job uses")
+    chosen = parser.parse_args(arguments)
+    job = Job.load(chosen.job)
+    name = chosen.device or _device_of(job, chosen.node, int(os.environ["LOCAL_RANK"]))
+    heartbeat = Heartbeat(job.folder(name).heartbeat)
+    try:
+        os.environ.update(environment(job.cluster.device(name), job.cluster.type_of(name)))
+        heartbeat.work("importing torch")
+        from executor.training import train
+
+        train(job, name, heartbeat)
+    except Exception as error:
+        _leave_word(error, job.folder(name).error)
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # at once: the groups' own threads may wait for a dead neighbour for as long as their timeout
+
+
+def _device_of(job: Job, node: str, local_rank: int) -> str:
+    """The device that process `local_rank` on `node` has to be."""
+    here = [name for name in job.devices if job.cluster.device(name).node == node]
+    if local_rank >= len(here):
+        raise InputError(f'the job uses {len(here)} devices of node "{node}" ({", ".join(here)}); start as many processes')
+    return here[local_rank]
+
+
+def _leave_word(error: Exception, path: Path) -> None:
+    """Note what went wrong and when, for the coordinator, and for torchrun where it started us."""
+    extra = {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time())), "monotonic_ns": time.monotonic_ns()}
+    cause: BaseException = error
+    while cause.__cause__ is not None:  # torch's pipelining wraps what a layer raises
+        cause = cause.__cause__
+    said = " ".join(f"{type(cause).__name__}: {cause}".split())
+    text = json.dumps({"message": {"message": said, "extraInfo": extra}})
+    for file in {path, Path(os.environ.get("TORCHELASTIC_ERROR_FILE") or path)}:
+        file.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""A measurement: what happened when a plan was run for real. No torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hetsim.errors import RunDirectoryError
+from hetsim.plan import Plan
+from hetsim.schedule import Action
+from hetsim.timeline import Span, Timeline
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The timed steps of one plan."""
+
+    plan: Plan
+    step_s: tuple[float, ...]
+    """Seconds of each step, from the instant at which all devices start it to the end of the last device's update."""
+
+    losses: tuple[float, ...]
+    """Of each step, averaged over the global batch."""
+
+    timeline: Timeline
+    """Of the step whose total is the median (the lower one of the middle two)."""
+
+    peak_bytes: Mapping[str, int] = field(default_factory=dict)
+    """The most memory that each device needed; devices that do not tell are left out."""
+
+    @property
+    def median_s(self) -> float:
+        """The median of the steps' seconds."""
+        return statistics.median(self.step_s)
+
+    @property
+    def interval_s(self) -> tuple[float, float]:
+        """A 95 % interval of the median step, in seconds."""
+        return median_interval(self.step_s)
+
+    @property
+    def samples_per_s(self) -> float:
+        """Samples trained in a second, at the median step."""
+        return self.plan.global_batch / self.median_s
+
+    def to_json(self) -> str:
+        """The measurement as JSON text that `from_json` reads back."""
+        return json.dumps(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "plan": str(self.plan),
+                "step_s": self.step_s,
+                "losses": self.losses,
+                "timeline": [[s.device, s.action, s.start_ns, s.end_ns] for s in self.timeline.spans],
+                "peak_bytes": dict(self.peak_bytes),
+                "median_s": self.median_s,
+                "interval_s": self.interval_s,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Measurement:
+        """The measurement that `to_json` wrote. Raises RunDirectoryError where `text` is no such thing."""
+        try:
+            row: dict[str, Any] = json.loads(text)
+            version = row["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise RunDirectoryError(f"a measurement of schema version {version}, expected {SCHEMA_VERSION}; run again")
+            return cls(
+                plan=Plan.parse(row["plan"]),
+                step_s=tuple(row["step_s"]),
+                losses=tuple(row["losses"]),
+                timeline=Timeline.of(span(*columns) for columns in row["timeline"]),
+                peak_bytes=row["peak_bytes"],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as cause:
+            raise RunDirectoryError(f"not a measurement of a run: {type(cause).__name__}: {cause}") from cause
+
+
+def span(device: str, action: str, start_ns: int, end_ns: int) -> Span:
+    """The span of `device` doing the action that `action` writes."""
+    return Span(device, Action.parse(action).kind, action, start_ns, end_ns)
+
+
+def median_interval(samples: Sequence[float]) -> tuple[float, float]:
+    """An interval that covers the true median with at least 95 % probability, whatever the distribution.
+
+    It runs from the k-th smallest to the k-th largest sample. It misses the median when k - 1 or fewer samples fall on one
+    side of it, which has probability 2 P(Binomial(n, 1/2) < k) (David & Nagaraja, Order Statistics, 2003, section 7.1); k is
+    the largest for which that is at most 5 %. Below six samples no k is, and the interval is their whole range.
+    """
+    rows = sorted(samples)
+    n, k = len(rows), 0
+    missed = 2 * 0.5**n
+    while missed <= 0.05:
+        k += 1
+        missed += 2 * math.comb(n, k) * 0.5**n
+    place = max(k - 1, 0)
+    return rows[place], rows[n - 1 - place]
