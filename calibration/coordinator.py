@@ -91,7 +91,7 @@ class Calibration:
         effort: Effort,
         on_progress: Progress | None = None,
     ) -> None:
-        """Measure what is missing of `points`, by network, and the links. Each point is on disk before the next one begins."""
+        """Measure what `points`, by network, and the links lack. Each point is on disk before the next one begins."""
         gaps = [(network, point) for network, rows in self.missing(points).items() for point in rows]
         random.Random(self._scenario.seed).shuffle(gaps)  # noqa: S311 - so that a drift of the machine is no slope of a curve
         total = len(gaps) + self.missing_links()

@@ -9,6 +9,7 @@ step: the first bucket closes at 1 MiB, the others at 25 MiB, and a tensor is ne
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hetsim.plan import Plan
 from hetsim.workload import Chain
@@ -52,7 +53,7 @@ def segments(plan: Plan, chain: Chain) -> tuple[Segment, ...]:
     cuts = sorted({0, len(chain), *(stage.stop for replica in plan.replicas for stage in replica.stages)})
     return tuple(
         Segment(start, stop, tuple(_holder(plan, number, start) for number in range(len(plan.replicas))))
-        for start, stop in reversed(list(zip(cuts, cuts[1:], strict=False)))
+        for start, stop in reversed(list(pairwise(cuts)))
     )
 
 

@@ -88,7 +88,7 @@ def make_schedule(plan: Plan, chain: Chain) -> Schedule:
     actions: dict[str, tuple[Action, ...]] = {}
     for replica in plan.replicas:
         for device, order in compute_order(replica, plan.schedule).items():
-            lowered = add_transfers(order, replica, device)
+            lowered = add_transfers(order, replica)
             actions[device] = add_exchange(lowered, [b for b in plan_buckets if device in b.segment.devices], replica)
     return Schedule(plan, actions, plan_buckets)
 
@@ -114,7 +114,7 @@ def compute_order(replica: Replica, schedule: ScheduleName) -> dict[str, list[Ac
     return order
 
 
-def add_transfers(order: Sequence[Action], replica: Replica, device: str) -> list[Action]:
+def add_transfers(order: Sequence[Action], replica: Replica) -> list[Action]:
     """`order` with the sends and receives between stages put in.
 
     A send follows its producer at once. A receive is posted one computation early, so that the message can travel

@@ -11,22 +11,18 @@ import re
 
 _DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
-_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
+_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "µs": 1e6, "ns": 1e9, "min": 1 / 60, "h": 1 / 3600}
+"""Units of time in a second: a decimal fraction divided by a power of ten comes out exact."""
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d]\S*)?\s*")
 
 Quantity = str | int | float
 
 
 def _split(text: Quantity, expected: str) -> tuple[float, str]:
-    if isinstance(text, bool) or not isinstance(text, str | int | float):
+    match = _NUMBER.fullmatch(str(text)) if not isinstance(text, bool) else None
+    if match is None:
         raise ValueError(f"got {text!r}, expected {expected}")
-    if isinstance(text, int | float):
-        number, unit = float(text), ""
-    else:
-        match = _NUMBER.fullmatch(text)
-        if match is None:
-            raise ValueError(f"got {text!r}, expected {expected}")
-        number, unit = float(match[1]), match[2] or ""
+    number, unit = float(match[1]), match[2] or ""
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"got {text!r}, expected {expected}, finite and not negative")
     return number, unit
@@ -68,9 +64,9 @@ def parse_seconds(text: Quantity) -> float:
     """Seconds of `"50 us"`, `"1.5 ms"`, `"2 min"` or a bare number of seconds. Raises ValueError on anything else."""
     expected = 'a duration such as "50 us"'
     number, unit = _split(text, expected)
-    if unit and unit not in _SECONDS:
+    if unit and unit not in _PER_SECOND:
         raise ValueError(f"got {text!r}, expected {expected}")
-    return number * _SECONDS.get(unit, 1.0)
+    return number / _PER_SECOND.get(unit, 1.0)
 
 
 def parse_flops_per_s(text: Quantity) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "pandas", "matplotlib", "scipy", "simpy", "pydantic")
+HEAVY = ("torch", "pandas", "matplotlib", "scipy", "simpy")
 
 
 def imported_modules(path, *, top_level_only=False):

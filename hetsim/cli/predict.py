@@ -11,6 +11,7 @@ from hetsim.cli.output import print_json, print_table, talk
 from hetsim.cli.planning import plan_network, plans_of_user
 from hetsim.cli.session import Session
 from hetsim.report.rows import CaseRow, DeviceRow
+from hetsim.runs import slug
 from hetsim.simulator import Prediction
 
 SCHEMA_VERSION = 1
@@ -50,7 +51,7 @@ def predict(
     with session.new_run(runs) as run:
         run.write_json("result.json", document)
         for network, label, prediction in predictions:
-            name = f"{network}-{label.replace(' ', '-')}"
+            name = slug(f"{network}-{label}")
             run.write_timeline(name, prediction.timeline)
             write_trace(run.file(f"{name}.trace.json"), {"predicted": prediction.timeline}, prediction.plan)
             draw_gantt(

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hetsim.cli.planning import Planned
-from hetsim.report.result import result_document
+from hetsim.cli.planning import Planned, candidate_rows
+from hetsim.cli.session import Session
+from hetsim.report.result import evidence_document
 from hetsim.report.rows import CaseRow, DeviceRow
 from hetsim.report.summary import batch_curves, summarise_costs, summarise_devices
-from hetsim.runs import RunWriter
+from hetsim.runs import RunWriter, slug
 from hetsim.validation import Case, Validation
+
+if TYPE_CHECKING:
+    from hetsim.report.page import NetworkReport
+
+ASSUMPTIONS = (
+    "Every plan has the same global batch and optimizer, so training is mathematically the same: only the clock differs.",
+    "Costs were measured on these devices while all of them worked; between measured microbatches they are interpolated.",
+    "Data loading is not part of a step: each batch is on its device when the step begins.",
+    "The plans were run in alternation, one step of each in turn, so that a drift of the machine meets all of them alike.",
+)
 
 
 def case_rows(validation: Validation) -> list[CaseRow]:
@@ -49,7 +60,7 @@ def write_pictures(run: RunWriter, validation: Validation) -> None:
     from hetsim.report.trace import write_trace
 
     for case in validation.cases:
-        name = f"{case.network}-{case.label.replace(' ', '-')}"
+        name = slug(f"{case.network}-{case.label}")
         predicted, measured, plan = case.prediction.timeline, case.measurement.timeline, case.prediction.plan
         run.write_timeline(f"{name}-predicted", predicted)
         run.write_timeline(f"{name}-measured", measured)
@@ -66,13 +77,12 @@ def write_pictures(run: RunWriter, validation: Validation) -> None:
 def validation_document(validation: Validation, planned: Sequence[Planned]) -> dict[str, Any]:
     """What `result.json` holds and `--format json` prints."""
     tables = [p.costs.table for p in planned]
-    rows = result_document(
-        case_rows(validation),
+    evidence = evidence_document(
         device_rows(validation.cases),
         [curve for table in tables for curve in batch_curves(table)],
         [summarise_costs(table) for table in tables],
     )
-    return {**rows, **validation.to_json()}
+    return {**validation.to_json(), **evidence}
 
 
 def show(validation: Validation) -> None:
@@ -85,3 +95,41 @@ def show(validation: Validation) -> None:
         mine = [row for row in rows if row.network == table.title]
         print_tables(table, answer(mine), regret(mine), "")
     print_tables(device_table(device_rows([case for case in validation.cases if case.chosen])))
+
+
+def write_report(run: RunWriter, session: Session, validation: Validation, planned: Sequence[Planned]) -> None:
+    """`report.html`: one page to hand over."""
+    from hetsim.report.page import ReportContent, manifest_facts, write_page
+
+    rows = case_rows(validation)
+    content = ReportContent(
+        title=session.scenario.name,
+        networks=tuple(
+            _network_report(session, validation, p, [r for r in rows if r.network == p.spec.name]) for p in planned
+        ),
+        cluster=session.scenario.cluster,
+        provenance=manifest_facts(run.manifest),
+        assumptions=ASSUMPTIONS,
+        commands=(f"hetsim validate {session.path}",),
+    )
+    write_page(run.file("report.html"), content)
+
+
+def _network_report(session: Session, validation: Validation, planned: Planned, rows: list[CaseRow]) -> NetworkReport:
+    from hetsim.report.page import NetworkReport, Step
+
+    name, chain, training = planned.spec.name, planned.costs.chain, planned.spec.training
+    (chosen,) = (case for case in validation.cases if case.chosen and case.network == name)
+    parameters = sum(layer.parameter_count for layer in chain.layers)
+    return NetworkReport(
+        name=name,
+        description=f"{len(chain)} layers, {parameters / 1e6:.1f} M parameters, global batch {training.global_batch}, "
+        f"{training.optimizer}, {training.dtype}",
+        cases=tuple(rows),
+        candidates=tuple(candidate_rows(planned, session.scenario.seed)),
+        devices=tuple(device_rows([chosen])),
+        chosen=Step(chosen.prediction.plan, chosen.prediction.timeline, chosen.measurement.timeline),
+        chain=chain,
+        curves=batch_curves(planned.costs.table),
+        costs=summarise_costs(planned.costs.table),
+    )

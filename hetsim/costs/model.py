@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 from hetsim.costs.curve import Curve, Estimate
 from hetsim.costs.table import LOSS, STEP, CostTable, LayerCost, Operation
@@ -104,8 +105,7 @@ class CostModel:
             return measured.at(size_bytes).seconds
         ring = [*devices, devices[0]]
         slowest = max(
-            sum(link.transfer_s(size_bytes / n) for link in self.cluster.links_between(a, b))
-            for a, b in zip(ring, ring[1:], strict=False)
+            sum(link.transfer_s(size_bytes / n) for link in self.cluster.links_between(a, b)) for a, b in pairwise(ring)
         )
         return 2 * (n - 1) * slowest
 
