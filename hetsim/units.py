@@ -19,10 +19,12 @@ Quantity = str | int | float
 
 
 def _split(text: Quantity, expected: str) -> tuple[float, str]:
-    match = _NUMBER.fullmatch(str(text)) if not isinstance(text, bool) else None
-    if match is None:
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        number, unit = float(text), ""
+    elif match := _NUMBER.fullmatch(str(text)):
+        number, unit = float(match[1]), match[2] or ""
+    else:
         raise ValueError(f"got {text!r}, expected {expected}")
-    number, unit = float(match[1]), match[2] or ""
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"got {text!r}, expected {expected}, finite and not negative")
     return number, unit
