@@ -27,7 +27,8 @@ def death(job: Job, exit_codes: Mapping[str, int | None]) -> RankError:
     problems = []
     for device in culprits:
         code = failed[device]
-        how = f"was killed by {_signal_name(code)}" if code < 0 else f"raised {words[device].message or f'exit code {code}'}"
+        said = f"raised {words[device].message}" if words[device].message else f"ended with exit code {code}"
+        how = f"was killed by {_signal_name(code)}" if code < 0 else said
         problems.append(_problem(job, device, how, others=len(failed) - len(culprits)))
     return RankError(problems)
 

@@ -22,8 +22,6 @@ from hetsim.models.optimizer import make_optimizer
 from hetsim.plan import Replica, Stage
 from hetsim.schedule import Action, Kind
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -91,7 +89,7 @@ class Execution:
         self.place = place_of(plan.replicas, name)
         self._recorder = recorder
         self._device = device
-        self._dtype = DTYPES[job.training.dtype]
+        self._dtype: torch.dtype = getattr(torch, job.training.dtype)
         if self.place is None:
             return
         stage, replica = self.place.stage, self.place.replica

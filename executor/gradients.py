@@ -7,7 +7,9 @@ wait for the exchange: the update does, so that a pipeline's gradient goes on it
 """
 
 import inspect
+import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from executor.recording import Recorder
 from hetsim.exchange import Bucket
 from hetsim.schedule import Action, Kind
+
+_log = logging.getLogger(__name__)
 
 # Renamed in torch 2.13. Either way the running statistics of a batch norm stay each rank's own.
 _NO_BUFFERS: dict[str, Any] = (
@@ -35,6 +39,7 @@ class GradientExchange:
         self._recorder = recorder
         self._segments: list[DistributedDataParallel] = []
         self._pending: list[torch.futures.Future[None]] = []
+        self._rebuilt = False
 
     def wrap(self, module: nn.Module, group: dist.ProcessGroup, buckets: Sequence[Bucket]) -> nn.Module:
         """`module`, its gradients exchanged over `group` in what should come out as `buckets`.
@@ -66,6 +71,7 @@ class GradientExchange:
         """After the first step: fill the buckets from now on in the order in which gradients became ready in it."""
         for segment in self._segments:
             segment.reducer._rebuild_buckets()  # noqa: SLF001 - DDP's own forward calls it, inside the step
+        self._rebuilt = True
 
     # DDP compares the annotations with these very classes, so they must not be text.
     def _sum(
@@ -76,7 +82,10 @@ class GradientExchange:
         group, buckets = state
         start = self._recorder.clock.now()
         buffer = bucket.buffer()
-        action = str(Action(self._stage, Kind.REDUCE, buckets[min(bucket.index(), len(buckets) - 1)].index))
+        expected = buckets[min(bucket.index(), len(buckets) - 1)]
+        if self._rebuilt and (bucket.index() >= len(buckets) or buffer.nbytes != expected.size_bytes):
+            _warn_once(bucket.index(), buffer.nbytes, tuple(b.size_bytes for b in buckets))
+        action = str(Action(self._stage, Kind.REDUCE, expected.index))
 
         def note(summed: torch.futures.Future[Any]) -> None:
             summed.value()  # raises where the exchange failed
@@ -84,6 +93,13 @@ class GradientExchange:
 
         self._pending.append(dist.all_reduce(buffer, group=group, async_op=True).get_future().then(note))
         return _at_once(buffer)
+
+
+@cache
+def _warn_once(index: int, size_bytes: int, expected_bytes: tuple[int, ...]) -> None:
+    """The prediction counts on other buckets than there are: not wrong in the result, but in the expected time."""
+    sizes = ", ".join(map(str, expected_bytes))
+    _log.warning("gradient bucket %d has %d bytes; the buckets were expected to have %s", index, size_bytes, sizes)
 
 
 def _at_once(buffer: torch.Tensor) -> torch.futures.Future[torch.Tensor]:

@@ -6,6 +6,7 @@ the run; whatever ends it, no process is left, and finished steps stay on disk.
 
 from __future__ import annotations
 
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -81,12 +82,24 @@ def run(
     return [measurement for measurement in results.measurements() if measurement is not None]
 
 
-def prepare(job: Job) -> str:
-    """Write `job` for a start by hand, and return the command that starts its workers on one node under torchrun."""
+def prepare(job: Job, *, port: int = 29500) -> dict[str, str]:
+    """Write `job` for a start by hand, and return the torchrun command to give on each node: node name -> command.
+
+    The first node, whose name must then be an address, is where all meet, on `port`. All nodes need the job's folder at the
+    same path; `executor.results.collect` reads what the workers of a shared folder wrote.
+    """
     job.save()
-    node = job.cluster.device(job.devices[0]).node
-    count = sum(job.cluster.device(name).node == node for name in job.devices)
-    return f"torchrun --nproc-per-node {count} -m executor.worker {job.path} --node {node}"
+    counts: dict[str, int] = {}
+    for name in job.devices:
+        node = job.cluster.device(name).node
+        counts[node] = counts.get(node, 0) + 1
+    first = next(iter(counts))
+    meet = f"--nnodes {len(counts)} --master-addr {shlex.quote(first)} --master-port {port}"
+    return {
+        node: f"torchrun {f'{meet} --node-rank {rank}' if len(counts) > 1 else '--standalone'} --nproc-per-node {count} "
+        f"-m executor.worker {shlex.quote(str(job.path))} --on-node {shlex.quote(node)}"
+        for rank, (node, count) in enumerate(counts.items())
+    }
 
 
 class _Watch:

@@ -72,7 +72,7 @@ class Processes:
         }
         with self._job.folder(device).log.open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "executor.worker", str(self._job.path), "--device", device],
+                [sys.executable, "-m", "executor.worker", str(self._job.path), "--as-device", device],
                 env={**os.environ, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,4 +1,4 @@
-"""One device's worker: `python -m executor.worker JOB --device NAME`, or under torchrun with `--node NAME`.
+"""One device's worker: `python -m executor.worker JOB --as-device NAME`, or under torchrun with `--on-node NAME`.
 
 The worker first makes itself the device, and only then imports torch, which reads the caps on the instruction set when it is
 loaded. It takes its rank and the way to the others from the environment, as torchrun sets it.
@@ -25,8 +25,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m executor.worker", description=__doc__)
     parser.add_argument("job", type=Path, help="the file that executor.launch.prepare wrote")
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--device", help="the device to be")
-    who.add_argument("--node", help="be the device of this node that LOCAL_RANK counts, of those that the job uses")
+    who.add_argument("--as-device", dest="device", help="the device to be")
+    who.add_argument(
+        "--on-node", dest="node", help="be the device of this node that LOCAL_RANK counts, of those that the job uses"
+    )
     chosen = parser.parse_args(arguments)
     job = Job.load(chosen.job)
     name = chosen.device or _device_of(job, chosen.node, int(os.environ["LOCAL_RANK"]))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hetsim.errors import RunDirectoryError
+from hetsim.errors import PlanError, RunDirectoryError
 from hetsim.plan import Plan
 from hetsim.schedule import Action
 from hetsim.timeline import Span, Timeline
@@ -79,7 +79,7 @@ class Measurement:
                 timeline=Timeline.of(span(*columns) for columns in row["timeline"]),
                 peak_bytes=row["peak_bytes"],
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        except (PlanError, ValueError, KeyError, TypeError, AttributeError) as cause:
             raise RunDirectoryError(f"not a measurement of a run: {type(cause).__name__}: {cause}") from cause
 
 

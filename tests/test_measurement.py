@@ -1,0 +1,73 @@
+"""Measurements: their interval against the theory of order statistics, and their file form."""
+
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from hetsim.errors import RunDirectoryError
+from hetsim.measurement import Measurement, median_interval, span
+from hetsim.plan import Plan
+from hetsim.timeline import Timeline
+
+PLAN = Plan.parse("a[0:2] > b[2:3] 8/2; 1f1b")
+
+
+def measurement(step_s=(0.5, 0.4, 0.6)):
+    spans = [span("b", "1F0", 10, 30), span("a", "0F0", 0, 10), span("b", "1UPDATE", 30, 500_000_000)]
+    return Measurement(PLAN, tuple(step_s), (2.0, 1.9, 1.8), Timeline.of(spans), {"a": 1 << 30})
+
+
+def test_it_reads_back_what_it_wrote():
+    assert Measurement.from_json(measurement().to_json()) == measurement()
+    assert json.loads(measurement().to_json())["schema_version"] == 1
+
+
+def test_its_figures_follow_from_the_steps():
+    assert measurement().median_s == 0.5
+    assert measurement().interval_s == (0.4, 0.6)
+    assert measurement().samples_per_s == 16.0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"schema_version": 1}', measurement().to_json().replace("1UPDATE", "1SLEEP")]
+)
+def test_what_is_no_measurement_is_refused(text):
+    with pytest.raises(RunDirectoryError, match="not a measurement of a run"):
+        Measurement.from_json(text)
+
+
+def test_a_later_schema_is_refused_by_its_number():
+    text = measurement().to_json().replace('"schema_version": 1', '"schema_version": 7')
+    with pytest.raises(RunDirectoryError, match="schema version 7, expected 1"):
+        Measurement.from_json(text)
+
+
+@given(st.integers(1, 400))
+def test_the_interval_is_the_narrowest_that_covers_enough(n):
+    """With the samples 1..n the interval's ends are their own ranks."""
+    low, high = median_interval(range(1, n + 1))
+    assert low + high == n + 1
+    if n < 6:
+        assert low == 1
+    else:
+        assert 2 * binom.cdf(low - 1, n, 0.5) <= 0.05 < 2 * binom.cdf(low, n, 0.5)
+
+
+def test_the_interval_covers_the_median_of_a_skewed_distribution_as_often_as_it_says():
+    draw = random.Random(5)
+    covered = sum(
+        low <= 1.0 <= high
+        for low, high in (median_interval([draw.lognormvariate(0, 1) for _ in range(25)]) for _ in range(2000))
+    )
+    theory = 1 - 2 * binom.cdf(7, 25, 0.5)  # the 8th of 25 on either side
+    assert covered / 2000 == pytest.approx(theory, abs=4 * (theory * (1 - theory) / 2000) ** 0.5)
+
+
+@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60))
+def test_the_interval_holds_the_median(samples):
+    low, high = median_interval(samples)
+    assert low <= sorted(samples)[len(samples) // 2] <= high
