@@ -39,7 +39,7 @@ def plan_network(session: Session, spec: NetworkSpec) -> Planned:
 
 def plans_of_user(session: Session, spec: NetworkSpec, texts: Sequence[str]) -> list[Plan]:
     """The plans that the user wrote, checked against the network, the cluster, the batch and the memory."""
-    costs = session.costs(spec)
+    costs = session.known_costs(spec)
     plans = [Plan.parse(text) for text in texts]
     for plan in plans:
         plan.check(costs.chain, costs.cluster, spec.training.global_batch)

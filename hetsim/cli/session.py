@@ -66,10 +66,14 @@ class Session:
             )
         return self.calibration.measured(spec.name).table
 
+    def known_costs(self, spec: NetworkSpec) -> CostModel:
+        """The cost model of one network as far as costs are known: enough to check a plan."""
+        return CostModel(self.chains[spec.name], self.scenario.cluster, self.table(spec))
+
     def costs(self, spec: NetworkSpec) -> CostModel:
         """The cost model of one network. Raises CostError where a device type that the cluster has is not priced."""
-        table = self.table(spec)
-        if not table.layers:
+        model = self.known_costs(spec)
+        if not model.table.layers:
             raise CostError(
                 Problem(
                     "",
@@ -77,7 +81,6 @@ class Session:
                     f"Measure it: hetsim calibrate {self.path}",
                 )
             )
-        model = CostModel(self.chains[spec.name], self.scenario.cluster, table)
         model.require(kind.name for kind in self.scenario.cluster.used_types)
         return model
 
