@@ -1,0 +1,39 @@
+"""Short names of plans, for tables and sentences."""
+
+from __future__ import annotations
+
+from hetsim.plan import Plan
+from hetsim.scenario.types import Strategy
+
+MOST_NUMBERS = 16
+"""A name lists no more shares or stages than that; beyond, it says how many there are."""
+
+
+def strategy_of(plan: Plan) -> Strategy:
+    """The family of `plan`: replicas of one stage, be it one alone, are data parallel; one replica of many is a pipeline."""
+    if not plan.is_pipelined:
+        return "data_parallel"
+    return "pipeline" if any(replica.microbatches > 1 for replica in plan.replicas) else "model_parallel"
+
+
+def plan_name(plan: Plan) -> str:
+    """The name of a plan of one of the planner's families.
+
+    `data parallel 56/4|8` (56 samples in 4 microbatches, 8 in one), `fast0 alone`, `model parallel 6|3` or
+    `pipeline 6|3, 4 microbatches, 1f1b`; stages are named by their numbers of layers.
+    """
+    strategy = strategy_of(plan)
+    first = plan.replicas[0]
+    if strategy == "data_parallel":
+        shares = [f"{r.samples}/{r.microbatches}" if r.microbatches > 1 else f"{r.samples}" for r in plan.replicas]
+        if len(shares) > 1:
+            return f"data parallel {_listed(shares, 'devices')}"
+        return f"{first.devices[0]} alone" + (f", {first.microbatches} microbatches" if first.microbatches > 1 else "")
+    stages = _listed([str(len(stage.layers)) for stage in first.stages], "stages")
+    if strategy == "model_parallel":
+        return f"model parallel {stages}"
+    return f"pipeline {stages}, {first.microbatches} microbatches, {plan.schedule}"
+
+
+def _listed(numbers: list[str], what: str) -> str:
+    return "|".join(numbers) if len(numbers) <= MOST_NUMBERS else f"of {len(numbers)} {what}"

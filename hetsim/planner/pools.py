@@ -1,0 +1,58 @@
+"""Pools: devices that are alike for planning, so that only the number of them that work matters."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hetsim.hardware import Cluster, Link, Node
+
+MOST_COMBINATIONS = 700
+"""Above so many ways to choose how many devices of each pool work, pools are merged by type, links' differences aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Devices of one type that also have the same links to all others: exchanging two of them changes no cost."""
+
+    device_type: str
+    devices: tuple[str, ...]
+    """In cluster order. A plan that needs some takes the first ones."""
+
+    alike: bool = True
+    """False where pools were merged, so that the links of its devices may differ after all."""
+
+    def __len__(self) -> int:
+        return len(self.devices)
+
+
+def pools_of(cluster: Cluster, device_types: Iterable[str]) -> tuple[Pool, ...]:
+    """The pools of the devices of `device_types`, in order of first appearance in the cluster.
+
+    Two devices of a type are alike when they share a node, or when neither has a neighbour nearer than the network.
+    Differences between single measured links are not looked at: the first devices of a pool stand for all.
+    """
+    wanted = set(device_types)
+    near = {node.name: node.name for node in cluster.nodes if _has_own_link(node, cluster.network)}
+    members: dict[tuple[str, str | None], list[str]] = defaultdict(list)
+    by_type: dict[str, list[str]] = defaultdict(list)
+    for device in cluster.devices:
+        if device.type in wanted:
+            members[device.type, near.get(device.node)].append(device.name)
+            by_type[device.type].append(device.name)
+    if math.prod(len(names) + 1 for names in members.values()) > MOST_COMBINATIONS:
+        return tuple(Pool(kind, tuple(names), alike=False) for kind, names in by_type.items())
+    return tuple(Pool(kind, tuple(names)) for (kind, _), names in members.items())
+
+
+def pick(pools: Sequence[Pool], order: Iterable[int]) -> tuple[str, ...]:
+    """A device for each entry of `order` (indices of pools): the first of the pool that is still free."""
+    free = [iter(pool.devices) for pool in pools]
+    return tuple(next(free[pool]) for pool in order)
+
+
+def _has_own_link(node: Node, network: Link) -> bool:
+    same = (node.link.latency_s, node.link.bandwidth_bytes_per_s) == (network.latency_s, network.bandwidth_bytes_per_s)
+    return len(node.devices) > 1 and not same

@@ -1,0 +1,96 @@
+"""When nothing fits: what binds, by how much, and the cheapest way out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hetsim.costs import CostModel
+from hetsim.errors import InfeasibleError, Problem
+from hetsim.memory import memory_use
+from hetsim.plan import SCHEDULES, Plan
+from hetsim.planner.gather import fullness_text, gather, overfull
+from hetsim.planner.result import Rejection
+from hetsim.scenario.types import STRATEGIES, Search
+from hetsim.units import format_bytes
+from hetsim.workload import Training
+
+PRECISION = 1.02
+"""How near the least memory that would do is looked for, as a factor."""
+
+
+def nothing_fits(costs: CostModel, training: Training, search: Search, rejections: list[Rejection]) -> InfeasibleError:
+    """The error that says that no plan of `search` fits: the binding limit with its numbers, and the cheapest remedy.
+
+    A wider search costs nothing and is tried first; then the least additional memory is looked for.
+    """
+    wider = _wider_help(costs, training, search)
+    nearest = _nearest(costs, training, search)
+    if nearest is None:
+        problems = [Problem(row.what, row.detail) for row in rejections if row.reason != "memory"]
+        return InfeasibleError([*problems, Problem("", "no plan is possible", wider or "Add devices or strategies")])
+    worst = overfull(memory_use(nearest, costs, training))
+    assert worst is not None, "a plan that fits would have been found"
+    more = format_bytes(worst.peak_bytes - (worst.limit_bytes or 0))
+    kind = costs.cluster.type_of(worst.device).name
+    what = f'no plan of the searched strategies fits the memory; of the nearest, "{nearest}", {fullness_text(worst)}'
+    return InfeasibleError(Problem("", what, wider or f"Add devices, or take ones of type {kind} with {more} more"))
+
+
+def _wider_help(costs: CostModel, training: Training, search: Search) -> str | None:
+    """The smallest widening of the search under which a plan fits, in words; None where there is none."""
+    batch = training.global_batch
+    divisors = [m for m in range(2, batch + 1) if batch % m == 0 and m not in search.microbatches]
+    every = replace(search, strategies=STRATEGIES, schedules=SCHEDULES)
+    for space, words in ((search, []), (every, ["all strategies and schedules"])):
+        if words and (plan := _fitting(costs, training, space)):
+            return _help_text(words, plan)
+        # Where not even microbatches of one sample fit, larger ones do not either.
+        if not divisors or _fitting(costs, training, replace(space, microbatches=(batch,))) is None:
+            continue
+        for count in divisors:
+            if plan := _fitting(costs, training, replace(space, microbatches=(count,))):
+                return _help_text([*words, f"{count} microbatches"], plan)
+    return None
+
+
+def _help_text(words: list[str], plan: Plan) -> str:
+    return f'Let the search use {" and ".join(words)}: then "{plan}" fits'
+
+
+def _fitting(costs: CostModel, training: Training, search: Search) -> Plan | None:
+    """A plan of `search` that fits; None where there is none."""
+    return next((proposal.plan for proposal in gather(costs, training, search).proposals), None)
+
+
+def _nearest(costs: CostModel, training: Training, search: Search) -> Plan | None:
+    """The best plan if every device had just so many times its memory that one fits; None where memory is not what binds."""
+
+    def plan_at(factor: float) -> Plan | None:
+        return _fitting(_with_memory(costs, factor), training, search)
+
+    best = plan_at(float("inf"))
+    if best is None:
+        return None
+    low = high = 1.0
+    while (plan := plan_at(high)) is None:
+        low, high = high, 2 * high
+        if high > 1e6:  # a device without any memory: no factor helps
+            return best
+    best = plan
+    while high / low > PRECISION:
+        middle = (low * high) ** 0.5
+        plan = plan_at(middle)
+        low, high, best = (middle, high, best) if plan is None else (low, middle, plan)
+    return best
+
+
+def _with_memory(costs: CostModel, factor: float) -> CostModel:
+    """The same costs on devices with `factor` times the memory; infinite: not limited."""
+
+    def scaled(limit_bytes: int | None) -> int | None:
+        return None if limit_bytes is None or factor == float("inf") else int(limit_bytes * factor)
+
+    types = {
+        name: replace(kind, memory_bytes=scaled(kind.memory_bytes)) for name, kind in costs.cluster.device_types.items()
+    }
+    return CostModel(costs.chain, replace(costs.cluster, device_types=types), costs.table)

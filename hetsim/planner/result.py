@@ -1,0 +1,101 @@
+"""What the planner answers with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from hetsim.memory import MemoryUse
+from hetsim.plan import Plan
+from hetsim.scenario.types import Strategy
+
+Reason = Literal["memory", "batch", "devices", "costs"]
+"""Why plans are infeasible: a device would have to hold more than it can; the batch cannot be cut so; there are too
+few devices or layers; layers are not priced where they would have to lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A plan that a solver found, before it is evaluated."""
+
+    plan: Plan
+    objective_s: float
+    """What the solver minimised: its own estimate of the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plan that fits, with its predicted step."""
+
+    name: str
+    """Of the plan; of a baseline, the idea that it stands for."""
+
+    strategy: Strategy
+    plan: Plan
+    step_s: float
+    memory: tuple[MemoryUse, ...]
+
+    @property
+    def headroom(self) -> float | None:
+        """Share of its memory that the fullest device has left, 0 to 1; None where no device's memory is known."""
+        free = [1 - use.peak_bytes / use.limit_bytes for use in self.memory if use.limit_bytes]
+        return min(free, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Plans that are infeasible for one reason."""
+
+    what: str
+    """The plan, or the family of plans."""
+
+    reason: Reason
+    detail: str
+    """What binds, with its numbers."""
+
+    count: int = 1
+    """How many of the cases that were considered this covers."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningResult:
+    """The answer to: how should this network be split over this cluster?"""
+
+    candidates: tuple[Candidate, ...]
+    """The plans that were evaluated, best first."""
+
+    baselines: tuple[Candidate, ...]
+    """What one would do without a planner, best plan of each idea; all of them are among the candidates too."""
+
+    lower_bound_s: float
+    """No plan of the searched strategies takes a shorter step; see `hetsim.planner.bounds` for the proof."""
+
+    considered: int
+    """Cases looked at: sets of devices (data parallel), schedule with microbatches and stages (pipelines), baselines."""
+
+    infeasible: tuple[Rejection, ...]
+    unpriceable: tuple[str, ...]
+    """Layers on device types that the cost table lacks; such a device gets none of these layers."""
+
+    explanation: tuple[str, ...]
+    """Why the chosen plan, one sentence each."""
+
+    @property
+    def chosen(self) -> Candidate:
+        """The best candidate."""
+        return self.candidates[0]
+
+    @property
+    def gap(self) -> float:
+        """By how much the chosen plan may at most miss the best possible one, relative to the lower bound."""
+        return self.chosen.step_s / self.lower_bound_s - 1 if self.lower_bound_s > 0 else float("inf")
+
+    @property
+    def infeasible_counts(self) -> Mapping[Reason, int]:
+        """How many of the considered cases are infeasible, by reason."""
+        counts: Counter[Reason] = Counter()
+        for row in self.infeasible:
+            counts[row.reason] += row.count
+        return counts

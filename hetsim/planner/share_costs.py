@@ -1,0 +1,146 @@
+"""What a share of the batch costs a device that holds the whole chain, for every share at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hetsim.costs import CostModel
+from hetsim.exchange import Bucket
+from hetsim.planner.share_sum import Pieces
+from hetsim.planner.stage_costs import Bools, Floats, Ints, StageCosts, stage_costs
+from hetsim.workload import Training
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShareCosts:
+    """One device type's curves over the microbatch size m = 0, 1, …, global batch (the index of the arrays).
+
+    A share of b samples is run as `count` microbatches of m = b / count. The device starts, computes count - 1 rounds
+    and then the last one, during whose backward the gradient buckets become ready one after the other.
+    """
+
+    device_type: str
+    start_s: float
+    round_s: Floats
+    """Forward and backward of one microbatch."""
+
+    ready_s: Floats
+    """(buckets, m): from the start of the last round until each bucket is packed."""
+
+    packing_s: float
+    """What packing all buckets adds to the last round."""
+
+    update_s: float
+    rounds_bytes: Ints
+    """Peak memory with one microbatch, less what its input takes."""
+
+    input_bytes: int
+    """Of one sample: the whole share's input is held through the step."""
+
+    limit_bytes: int
+
+    def peak_bytes(self, count: int) -> Ints:
+        """Peak memory with `count` microbatches of m samples, by m."""
+        size = (len(self.round_s) - 1) // count + 1
+        return self.rounds_bytes[:size] + count * self.input_bytes * np.arange(size)
+
+    def fits(self, count: int) -> Bools:
+        """Whether `count` microbatches of m samples can be held, by m; never m = 0, which is no work."""
+        fits: Bools = self.peak_bytes(count) <= self.limit_bytes
+        fits[0] = False
+        return fits
+
+    def largest_share(self, counts: Sequence[int]) -> int:
+        """The largest share that fits the memory; 0 where none does."""
+        return max(int(np.flatnonzero(self.fits(count)).max(initial=0)) * count for count in counts)
+
+    def bytes_beyond(self, share: int, counts: Sequence[int]) -> int:
+        """Peak memory of the next larger share that can be cut into one of `counts` microbatches."""
+        beyond = [(share // count + 1, self.peak_bytes(count)) for count in counts]
+        return min(int(peaks[m]) for m, peaks in beyond if m < len(peaks))
+
+    def alone(self, counts: Sequence[int]) -> tuple[Pieces, ...]:
+        """Costs without any exchange of gradients: start, rounds and update."""
+        return tuple(
+            Pieces(count, np.where(fits := self.fits(count), self._own_s(count, len(fits)) + self.update_s, np.inf))
+            for count in counts
+        )
+
+    def together(self, counts: Sequence[int], tails_s: Floats, slowest_update_s: float) -> tuple[Pieces, ...]:
+        """Costs where gradients are exchanged: what this device alone would make the step last.
+
+        `tails_s[i]`: all-reduce of bucket i and all later ones. The exchange ends at max over buckets and devices of
+        ready + tail, so a share's part in that maximum is its own, and the largest cost over all devices is the step.
+        """
+        exchanged = (self.ready_s + tails_s[:, None]).max(axis=0, initial=-np.inf)
+        options = []
+        for count in counts:
+            fits = self.fits(count)
+            size = len(fits)
+            exchange_s = self._own_s(count, size) - self.round_s[:size] + exchanged[:size] + slowest_update_s
+            own_s = self._own_s(count, size) + self.packing_s + self.update_s
+            options.append(Pieces(count, np.where(fits, np.maximum(exchange_s, own_s), np.inf)))
+        return tuple(options)
+
+    def _own_s(self, count: int, size: int) -> Floats:
+        return self.start_s + count * self.round_s[:size]
+
+
+def share_costs(
+    costs: CostModel, training: Training, types: Sequence[str], buckets: Sequence[Bucket]
+) -> dict[str, ShareCosts]:
+    """The curves of those `types` on which every layer is priced.
+
+    Costs are asked for at the measured microbatch sizes and at the ends; between them every curve is a straight line (see
+    `hetsim.costs.curve`), and so is any sum of them.
+    """
+    batch = training.global_batch
+    measured = {row.microbatch for row in costs.table.layers if row.tensor_parallel == 1}
+    knots = sorted({1, batch} | {size for size in measured if 1 <= size <= batch})
+    at_knots = [stage_costs(costs, types, size) for size in knots]
+    speaks_for = {device.type: device.name for device in reversed(costs.cluster.devices)}
+    return {
+        kind: _curves(costs, training, buckets, speaks_for[kind], knots, at_knots)
+        for row, kind in enumerate(types)
+        if not at_knots[0].unpriced[row, -1]
+    }
+
+
+def _curves(
+    costs: CostModel,
+    training: Training,
+    buckets: Sequence[Bucket],
+    device: str,
+    knots: Sequence[int],
+    at_knots: Sequence[StageCosts],
+) -> ShareCosts:
+    chain, kind = costs.chain, costs.cluster.device(device).type
+    row, sizes = at_knots[0].types.index(kind), np.arange(training.global_batch + 1)
+
+    def curve(values: Sequence[float]) -> Floats:
+        return np.interp(sizes, knots, values)
+
+    packing_s = np.array([costs.bucket_s(device, bucket.size_bytes) for bucket in buckets])
+    first = np.array([bucket.first_layer for bucket in buckets], dtype=np.int64)
+    packed_s = [float(packing_s[first >= layer].sum()) for layer in first]
+    ready_s = [
+        curve([at.forward_s[row, -1] + at.backward_s[row, -1] - at.backward_s[row, layer] for at in at_knots]) + packed
+        for layer, packed in zip(first, packed_s, strict=True)
+    ]
+    saved = np.array([np.diff(at.saved_bytes[row]) for at in at_knots])
+    elements = sum(layer.parameter_count for layer in chain.layers)
+    held_bytes = elements * (2 * chain.element_bytes + training.optimizer_state_bytes_per_parameter)
+    return ShareCosts(
+        device_type=kind,
+        start_s=float(at_knots[0].overhead_s[row]),
+        round_s=curve([at.compute_s[row, -1] for at in at_knots]),
+        ready_s=np.array(ready_s).reshape(len(buckets), len(sizes)),
+        packing_s=float(packing_s.sum()),
+        update_s=float(at_knots[0].update_s[row, -1]),
+        rounds_bytes=held_bytes + np.sum([np.rint(curve(layer)).astype(np.int64) for layer in saved.T], axis=0),
+        input_bytes=chain.input_bytes_per_sample,
+        limit_bytes=int(at_knots[0].limit_bytes[row]),
+    )

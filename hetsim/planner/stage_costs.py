@@ -1,0 +1,107 @@
+"""What any run of layers costs on each device type at one microbatch size, as prefix sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from hetsim.costs import CostModel
+from hetsim.workload import Chain, Training
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+Number = TypeVar("Number", np.float64, np.int64)
+
+UNLIMITED_BYTES = np.iinfo(np.int64).max
+"""Stands for the memory of a device type whose size is not known."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StageCosts:
+    """Costs of one microbatch, by device type (row) and number of layers summed (column, 0 to the whole chain).
+
+    Layers `start` to `stop` - 1 on type `t` take `forward_s[t, stop] - forward_s[t, start]`, and so on. The loss counts with
+    the last layer. A layer that the cost table lacks counts nothing in the sums and one in `unpriced`.
+    """
+
+    chain: Chain
+    types: tuple[str, ...]
+    microbatch: int
+    """Samples."""
+
+    forward_s: Floats
+    backward_s: Floats
+    update_s: Floats
+    saved_bytes: Ints
+    unpriced: Ints
+    overhead_s: Floats
+    """What a step costs a device of the type whatever it holds."""
+
+    limit_bytes: Ints
+    """Memory of a device of the type; `UNLIMITED_BYTES` where not known."""
+
+    @property
+    def compute_s(self) -> Floats:
+        """Prefix sums of forward and backward together."""
+        return self.forward_s + self.backward_s
+
+    def layer_s(self) -> Floats:
+        """Forward and backward of each single layer, by type; infinite where not priced."""
+        return np.where(np.diff(self.unpriced) > 0, np.inf, np.diff(self.compute_s))
+
+    def peak_bytes(self, training: Training, start: Ints, stop: Ints, *, microbatches: int, in_flight: int) -> Ints:
+        """Peak memory of stages `start`:`stop` (arrays), by type: the formula of `hetsim.memory` for many at once."""
+        elements = np.concatenate(([0], np.cumsum([layer.parameter_count for layer in self.chain.layers])))
+        held = elements[stop] - elements[start]
+        fixed_bytes = held * (2 * self.chain.element_bytes + training.optimizer_state_bytes_per_parameter)
+        saved_bytes = self.saved_bytes[:, stop] - self.saved_bytes[:, start]
+        edge = np.array([self.chain.boundary_bytes_per_sample(cut) for cut in range(len(self.chain) + 1)], dtype=np.int64)
+        entry = edge.copy()
+        entry[0] = self.chain.input_bytes_per_sample
+        buffers_bytes = self.microbatch * microbatches * (entry[start] + edge[stop])
+        return np.asarray(fixed_bytes + buffers_bytes + saved_bytes * in_flight, dtype=np.int64)
+
+
+def stage_costs(costs: CostModel, types: Sequence[str], microbatch: int) -> StageCosts:
+    """The prefix sums of `costs` at `microbatch` samples for device types of the cluster."""
+    chain, layers = costs.chain, range(len(costs.chain))
+    priced = {(row.device_type, row.layer) for row in costs.table.layers if row.tensor_parallel == 1}
+    speaks_for = {device.type: device.name for device in reversed(costs.cluster.devices)}
+    shape = (len(types), len(chain))
+    forward_s, backward_s, update_s = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    saved_bytes, unpriced = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for row, kind in enumerate(types):
+        device = speaks_for[kind]
+        for layer in layers:
+            update_s[row, layer] = costs.update_s(device, (layer,))
+            saved_bytes[row, layer] = costs.saved_bytes(device, layer, microbatch)
+            if (kind, chain.layers[layer].name) in priced:
+                forward_s[row, layer] = costs.forward(device, layer, microbatch).seconds
+                backward_s[row, layer] = costs.backward(device, layer, microbatch).seconds
+            else:
+                unpriced[row, layer] = 1
+        forward_s[row, -1] += costs.loss_forward(device, microbatch).seconds
+        backward_s[row, -1] += costs.loss_backward(device, microbatch).seconds
+    limits = [costs.cluster.device_types[kind].memory_bytes for kind in types]
+    return StageCosts(
+        chain=chain,
+        types=tuple(types),
+        microbatch=microbatch,
+        forward_s=_prefix(forward_s),
+        backward_s=_prefix(backward_s),
+        update_s=_prefix(update_s),
+        saved_bytes=_prefix(saved_bytes),
+        unpriced=_prefix(unpriced),
+        overhead_s=np.array([costs.step_overhead_s(speaks_for[kind]) for kind in types]),
+        limit_bytes=np.array([UNLIMITED_BYTES if limit is None else limit for limit in limits], dtype=np.int64),
+    )
+
+
+def _prefix(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    return np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))

@@ -1,0 +1,178 @@
+"""The whole choice: never worse than a baseline, never below the bound, deterministic, and honest about what it left out."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planner_cases import problems, recurrence, simple_costs
+
+from hetsim.costs import CostModel, CostTable
+from hetsim.errors import CostError, InfeasibleError
+from hetsim.hardware import Link
+from hetsim.memory import memory_use
+from hetsim.planner import BatchSplit, LayerSplit, search
+from hetsim.planner.pools import pools_of
+from hetsim.planner.remedy import PRECISION
+from hetsim.scenario.types import STRATEGIES, Search
+from hetsim.workload import Training
+
+SMALL = Search(microbatches=(1, 2, 4))
+strategies = st.lists(st.sampled_from(STRATEGIES), min_size=1, unique=True).map(tuple)
+
+
+def without(costs, device_type, layer):
+    """The same costs, less those of one layer on one type."""
+    rows = tuple(row for row in costs.table.layers if (row.device_type, row.layer) != (device_type, layer))
+    return CostModel(costs.chain, costs.cluster, CostTable("net", rows))
+
+
+@given(problems(most_devices=3, most_layers=3, most_batch=4), strategies)
+@settings(max_examples=60, deadline=None)
+def test_invariants_of_every_result(case, chosen_strategies):
+    costs, training = case
+    space = replace(SMALL, strategies=chosen_strategies)
+    try:
+        result = search(costs, training, space, recurrence(costs))
+    except InfeasibleError:
+        return
+    steps = [row.step_s for row in result.candidates]
+    assert steps == sorted(steps)
+    assert result.chosen is result.candidates[0]
+    assert {row.strategy for row in result.candidates} <= set(chosen_strategies)
+    assert {row.plan for row in result.baselines} <= {row.plan for row in result.candidates}
+    assert len({row.plan for row in result.candidates}) == len(result.candidates)
+    assert 0 <= result.lower_bound_s <= steps[0]
+    assert sum(result.infeasible_counts.values()) <= result.considered
+    for row in result.candidates:
+        row.plan.check(costs.chain, costs.cluster, training.global_batch)
+        assert row.memory == memory_use(row.plan, costs, training)
+        assert all(use.fits for use in row.memory)
+        assert row.headroom is None or 0 <= row.headroom <= 1
+
+
+@given(problems(most_devices=4, most_layers=4, most_batch=4), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_order_of_devices_does_not_change_the_optimum(case, shuffler):
+    costs, training = case
+    nodes = [replace(node, devices=tuple(shuffler.sample(node.devices, len(node.devices)))) for node in costs.cluster.nodes]
+    cluster = replace(costs.cluster, nodes=tuple(shuffler.sample(nodes, len(nodes))))
+
+    def optima(model):
+        pools = pools_of(model.cluster, model.cluster.device_types)
+        found = [BatchSplit(model, training, pools, (1, 2)).best()]
+        found += [LayerSplit(model, training, pools, m).best("1f1b") for m in (1, 2) if training.global_batch % m == 0]
+        return [rows[0].objective_s if rows else None for rows in found]
+
+    for one, other in zip(optima(costs), optima(CostModel(costs.chain, cluster, costs.table)), strict=True):
+        assert one == other or one == pytest.approx(other, rel=1e-8)
+
+
+def test_useless_device_is_left_out_and_the_sentence_says_why():
+    costs = simple_costs({"fast": [0.001], "slow": [0.1]}, ["fast", "slow"], link=Link("bus", 0.1, 1e9), parameters=(1000,))
+    result = search(costs, Training(64), Search(), recurrence(costs))
+    assert str(result.chosen.plan) == "fast0[0:1] 64/1"
+    assert result.explanation == (
+        "fast0 alone takes 64.0 ms a step; nothing beats the baseline fast alone.",
+        "No plan of the searched strategies is faster: the lower bound is reached.",
+        "slow0 is worth nothing here: the best plan with slow, data parallel 63|1, takes 300 ms, 368.8 % longer.",
+    )
+
+
+def test_one_idle_device_of_a_type_that_works():
+    costs = simple_costs({"a": [0.001]}, ["a"] * 3, link=Link("bus", 0.0, 1e30))
+    result = search(costs, Training(2), Search(("data_parallel",)), recurrence(costs))
+    assert result.explanation[-1] == "a2 stays idle: no plan with more of a fits."
+    assert [(row.reason, row.count) for row in result.infeasible] == [("batch", 1)]
+
+
+def test_missing_costs_keep_a_device_from_its_layers_and_are_listed():
+    costs = without(simple_costs({"a": [0.001] * 3, "b": [0.001] * 3}, ["a", "b"]), "b", "l0")
+    result = search(costs, Training(8), SMALL, recurrence(costs))
+    assert result.unpriceable == ("layer l0 on b",)
+    assert any("b0[1:3]" in str(row.plan) or "b0[2:3]" in str(row.plan) for row in result.candidates)
+    assert not any("b0[0:" in str(row.plan) for row in result.candidates)
+    assert result.explanation[-1] == "The cost table lacks layer l0 on b; no plan that needs these was considered."
+
+
+def test_costs_that_no_device_has_are_an_error():
+    costs = simple_costs({"a": [0.001] * 2, "b": [0.001] * 2}, ["a", "b"])
+    costs = without(without(costs, "a", "l0"), "b", "l0")
+    with pytest.raises(CostError, match="layer l0 on a, layer l0 on b"):
+        search(costs, Training(8), SMALL, recurrence(costs))
+
+
+def infeasible(costs, training, space):
+    with pytest.raises(InfeasibleError) as caught:
+        search(costs, training, space, recurrence(costs))
+    (problem,) = caught.value.problems
+    return problem
+
+
+def test_what_does_not_fit_is_told_with_numbers_and_a_wider_search():
+    costs = simple_costs({"a": [0.001]}, ["a"], memory={"a": 900}, saved_bytes_per_sample=100)
+    problem = infeasible(costs, Training(64), Search(microbatches=(1, 2, 4)))
+    assert problem.what == (
+        'no plan of the searched strategies fits the memory; of the nearest, "a0[0:1] 64/4", a0 needs 1.56 KiB and has 900 B'
+    )
+    assert problem.help == 'Let the search use 8 microbatches: then "a0[0:1] 64/8" fits'
+
+
+def test_another_strategy_is_the_remedy_where_it_fits():
+    costs = simple_costs({"a": [0.001] * 2}, ["a", "a"], memory={"a": 2000}, parameters=(100,))
+    problem = infeasible(costs, Training(4), Search(("data_parallel",)))
+    assert problem.help == 'Let the search use all strategies and schedules: then "a0[0:1] > a1[1:2] 4/1; gpipe" fits'
+
+
+def test_more_memory_is_the_last_remedy():
+    costs = simple_costs({"a": [0.001]}, ["a"], memory={"a": 1000}, parameters=(100,))
+    problem = infeasible(costs, Training(4), Search())
+    assert problem.what.endswith("a0 needs 1.17 KiB and has 1000 B")
+    assert problem.help == "Add devices, or take ones of type a with 200 B more"
+    enough = simple_costs({"a": [0.001]}, ["a"], memory={"a": 1200}, parameters=(100,))
+    assert search(enough, Training(4), Search(), recurrence(enough)).chosen.headroom == 0
+    assert PRECISION < 1.2
+
+
+def test_pipeline_of_one_device_names_what_is_lacking():
+    costs = simple_costs({"a": [0.001] * 3}, ["a"])
+    with pytest.raises(InfeasibleError, match="needs two devices and two layers; there are 1 and 3"):
+        search(costs, Training(4), Search(("pipeline",)), recurrence(costs))
+
+
+def test_batch_that_microbatches_do_not_divide_is_counted():
+    costs = simple_costs({"a": [0.001] * 3}, ["a", "a"])
+    result = search(costs, Training(10), Search(("pipeline",), microbatches=(2, 4)), recurrence(costs))
+    assert {row.what: row.detail for row in result.infeasible} == {
+        f"4 microbatches, {schedule}": "4 does not divide the global batch of 10" for schedule in ("gpipe", "1f1b")
+    }
+    assert result.considered == 4 + 2
+
+
+_SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from planner_cases import recurrence, simple_costs
+from hetsim.hardware import Link
+from hetsim.planner import BatchSplit, LayerSplit, search
+from hetsim.planner.pools import pools_of
+from hetsim.scenario.types import Search
+from hetsim.workload import Training
+costs = simple_costs({{"a": [0.001, 0.003, 0.002], "b": [0.002, 0.002, 0.002]}}, ["a", "b", "b"],
+                     link=Link("bus", 1e-4, 1e6), output_bytes_per_sample=10, parameters=(1000,))
+print(search(costs, Training(16), Search(), recurrence(costs)))
+"""
+
+
+def test_same_input_same_result_under_any_hash_seed():
+    script = _SCRIPT.format(tests=str(Path(__file__).parent))
+    outputs = set()
+    for seed in ("0", "1"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+        outputs.add(done.stdout)
+    assert len(outputs) == 1
