@@ -16,14 +16,16 @@ from hetsim.errors import RunError
 START_MARGIN_NS = 1_000_000
 """How far ahead the common start of a step is set: longer than the news of it takes to reach every rank."""
 
+LOST_S = 300.0
+"""A worker that waits for so long gives up. The coordinator sees a dead or hanging rank earlier: this is for when it is gone."""
+
 
 class Meeting:
     """The workers of a job, met. Collective operations on the control group, which is gloo's whatever the devices are."""
 
     def __init__(self, job: Job, name: str) -> None:
         """Join as the device called `name`. Raises RunError where not exactly the job's devices have come."""
-        # The coordinator sees a dead or hanging rank earlier; this is for workers that have lost their coordinator.
-        self.timeout = timedelta(seconds=2 * job.measure.timeout_s + 30)
+        self.timeout = timedelta(seconds=max(LOST_S, 2 * job.measure.timeout_s))
         dist.init_process_group("gloo", timeout=self.timeout)
         boot = Path("/proc/sys/kernel/random/boot_id")
         host = platform.node(), boot.read_text() if boot.exists() else ""

@@ -1,19 +1,23 @@
 """Real runs of several processes: however a batch and a network are split, the training is the same."""
 
+import os
+import platform
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
-from executor_world import CLUSTER, GLOBAL_BATCH, LAYERS, chain, spec, state_on_disk, trained_alone
+from executor_world import CLUSTER, GLOBAL_BATCH, LAYERS, LOOPBACK, chain, spec, state_on_disk, trained_alone
 
 from executor.job import Job, RunRequest
 from executor.launch import run
 from executor.results import collect
-from executor.training import global_batch
+from executor.training import check_network, global_batch
+from hetsim.errors import NetworkError
+from hetsim.hardware import Cluster, Device, DeviceType, Node
 from hetsim.models.zoo import build
 from hetsim.plan import Plan
-from hetsim.scenario.types import Measure
+from hetsim.scenario.types import Measure, NetworkSpec
 from hetsim.schedule import Kind, make_schedule
 from hetsim.workload import Training
 
@@ -53,16 +57,21 @@ def run_all(network, log_dir, plans, **options):
 @pytest.fixture(
     scope="module",
     params=[
-        ("dense", Training(GLOBAL_BATCH, "sgd", learning_rate=0.1, momentum=0.9)),
-        ("awkward", Training(GLOBAL_BATCH, "adamw", learning_rate=0.01)),
+        spec("dense", Training(GLOBAL_BATCH, "sgd", learning_rate=0.1, momentum=0.9)),
+        spec("awkward", Training(GLOBAL_BATCH, "adamw", learning_rate=0.01)),
+        NetworkSpec(
+            "gpt",
+            Training(GLOBAL_BATCH, "sgd", learning_rate=0.1),
+            zoo="gpt",
+            arguments={"vocabulary": 13, "sequence": 6, "width": 8, "depth": LAYERS - 2, "heads": 2},
+        ),
     ],
-    ids=["sgd", "adamw"],
+    ids=["dense, sgd", "awkward, adamw", "gpt, sgd"],
 )
 def live(request, tmp_path_factory):
     """One launch of all plans: network, measurements, progress, job."""
-    function, training = request.param
-    network = spec(function, training)
-    folder = tmp_path_factory.mktemp(function)
+    network = request.param
+    folder = tmp_path_factory.mktemp(network.name)
     measurements, progress = run_all(network, folder, PLANS, seed=3)
     return network, measurements, progress, Job.load(folder / "job.pickle")
 
@@ -158,3 +167,35 @@ def test_a_dtype_is_trained_in(tmp_path):
     run_all(network, tmp_path, {"hybrid": PLANS["hybrid"]})
     states = state_on_disk([Job.load(tmp_path / "job.pickle").folder(device).parameters(0) for device in ("a0", "b0", "c0")])
     assert {t.dtype for copies in states.values() for state in copies for t in state.values()} == {torch.bfloat16}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or len(os.sched_getaffinity(0)) < 2, reason="needs two x86 cores")
+def test_unlike_devices_train_alike_and_the_capped_one_is_slower(tmp_path):
+    kinds = {"fast": DeviceType("fast", "cpu"), "slow": DeviceType("slow", "cpu", isa="sse4.2")}
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    devices = tuple(Device(f"{kind}0", kind, "here", cores=(core,)) for kind, core in zip(kinds, cores, strict=True))
+    cluster = Cluster((Node("here", devices, LOOPBACK),), kinds, LOOPBACK)
+    network = NetworkSpec("vgg", Training(32), zoo="vgg", arguments={"image": 16})
+    numbers = chain(network)
+    whole = f"[0:{len(numbers)}]"
+    requests = [RunRequest("both", Plan.parse(f"fast0{whole} 16/1 | slow0{whole} 16/1"))]
+    (measured,) = run(
+        requests, network, numbers, cluster, measure=Measure(steps=7), log_dir=tmp_path, seed=1, keep_parameters=True
+    )
+    built = build(network, 1)
+    batches = [global_batch(built, 32, 1, step) for step in range(Measure().warmup_steps + 7)]
+    losses, expected = trained_alone(network, batches, seed=1)
+    job = Job.load(tmp_path / "job.pickle")
+    for layer, copies in state_on_disk([job.folder(device).parameters(0) for device in job.devices]).items():
+        fast, slow = copies
+        torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-7)  # the same sums, not quite the same arithmetic
+        torch.testing.assert_close(fast, expected[layer], rtol=1e-3, atol=1e-4)
+    assert measured.losses == pytest.approx(losses[-7:], rel=1e-4)
+    busy_s = {device: measured.timeline.busy_s(device, Kind.FORWARD, Kind.BACKWARD) for device in ("fast0", "slow0")}
+    assert busy_s["slow0"] > 1.5 * busy_s["fast0"]
+
+
+def test_a_network_that_is_not_the_one_planned_for_is_refused():
+    built = build(spec("dense", width=17), 0)
+    with pytest.raises(NetworkError, match=f"has 7 layers with {17 * 25 + 5 * 17 * 18 + 5 * 18} parameters .* plan again"):
+        check_network(built, chain(spec("dense")))

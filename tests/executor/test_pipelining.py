@@ -15,10 +15,9 @@ def test_a_torch_without_the_runtime_is_refused_with_what_is_missing(monkeypatch
 
 def test_a_torch_whose_runtime_works_otherwise_is_refused_with_what_is_missing(monkeypatch):
     class Other:
-        _comp_type_to_function_map: dict = {}
-        fwd_recv_ops: dict = {}
-
         def __init__(self, stages, **options):
+            self._comp_type_to_function_map = {}
+            self.fwd_recv_ops = {}
             self.bwd_recv_ops = {}
 
         def step(self):
