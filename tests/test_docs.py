@@ -19,6 +19,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,8 +172,19 @@ def parsed(words):
     return name, command.make_context(name, rest, parent=context).params
 
 
-def brings_its_costs(path):
-    return all(spec.costs is not None for spec in load_scenario(path).networks)
+def can_run(words):
+    """Whether the command needs neither a calibration nor torch, and prints the same everywhere."""
+    if {"--help", "--version"} & set(words):
+        return True
+    name, options = parsed(words)
+    return name in ("plan", "predict") and all(s.costs is not None for s in load_scenario(options["scenario"]).networks)
+
+
+def printed(words):
+    """The lines that the command prints on stdout."""
+    done = subprocess.run([sys.executable, "-m", "hetsim", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [line.rstrip() for line in done.stdout.splitlines()]
 
 
 @of_kind("console")
@@ -187,17 +199,13 @@ def test_commands_exist_and_print_what_is_shown(block, workplace):
                 targets = re.findall(r"^([\w-]+):", read("Makefile"), re.MULTILINE)
                 assert {word for word in words if "=" not in word} <= set(targets)
             continue
-        name, options = parsed(words)
+        _, options = parsed(words)
         scenario = options.get("scenario")
-        own = scenario is None or scenario.parent == Path()  # a file of the reader's own
-        assert own or scenario.exists(), f"{block}: there is no {scenario}"
-        plans = name in ("plan", "predict") and not own and brings_its_costs(scenario)
-        if plans or {"--help", "--version"} & set(words):
-            done = subprocess.run([sys.executable, "-m", "hetsim", *words], capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            printed = [line.rstrip() for line in done.stdout.splitlines()]
+        if scenario is not None and not scenario.exists():
+            assert scenario.parent == Path(), f"{block}: there is no {scenario}"  # else a file of the reader's own
+        elif can_run(words):
             shown = list(itertools.takewhile(lambda line: line not in ("...", "…"), command.shown))
-            assert printed[: len(shown)] == shown
+            assert printed(words)[: len(shown)] == shown
 
 
 LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
@@ -292,6 +300,32 @@ def test_the_error_codes_are_those_of_the_classes():
     rows = re.findall(r"^\| `([\w-]+)` \| (\d+) \| `(\w+)` \|", read("docs/errors.md"), re.MULTILINE)
     classes = [kind for kind in tree(HetsimError) if kind.__module__ == "hetsim.errors"]
     assert rows == [(kind.code, str(kind.exit_code), kind.__name__) for kind in classes]
+
+
+def test_the_dependencies_are_those_that_are_imported():
+    own, imported = {"hetsim", "calibration", "executor"}, set()
+    for path in (path for package in own for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            imported |= {name.split(".")[0] for name in names} - sys.stdlib_module_names - own
+    imported = {{"ruamel": "ruamel.yaml", "pydantic_core": "pydantic"}.get(name, name) for name in imported}
+    table = read("docs/architecture.md").split("## Dependencies")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ([\w., ]+) \|", table, re.MULTILINE)[1:]
+    assert {name for row in rows for name in row.split(", ")} == imported
+    declared = tomllib.loads(read("pyproject.toml"))["project"]["dependencies"]
+    assert imported <= {re.match(r"[\w.]+", line)[0] for line in declared}
+
+
+def test_the_examples_of_help_work(workplace):
+    for name, command in typer.main.get_command(app).commands.items():
+        examples = (command.epilog or "").removeprefix("Examples:").split("·")
+        assert len(examples) > 1, name
+        for example in examples:
+            program, *words = shlex.split(example)
+            assert (program, parsed(words)[0]) == ("hetsim", name)
+            if can_run(words):
+                assert printed(words)
 
 
 def test_the_glossary_is_in_order():

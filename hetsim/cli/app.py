@@ -106,7 +106,7 @@ def plan(
 
 @app.command(
     epilog="Examples:  hetsim predict scenarios/textbook.yaml   ·   "
-    "hetsim predict scenarios/textbook.yaml --plan 'V100[0:12] 32/1 | K80[0:12] 16/1' --format json"
+    "hetsim predict scenarios/textbook.yaml --plan 'k80-0[0:12] 32/1 | v100-0[0:12] 64/1' --format json"
 )
 def predict(
     scenario: ScenarioPath,
