@@ -175,22 +175,25 @@ def test_unlike_devices_train_alike_and_the_capped_one_is_slower(tmp_path):
     cores = sorted(os.sched_getaffinity(0))[:2]
     devices = tuple(Device(f"{kind}0", kind, "here", cores=(core,)) for kind, core in zip(kinds, cores, strict=True))
     cluster = Cluster((Node("here", devices, LOOPBACK),), kinds, LOOPBACK)
-    network = NetworkSpec("vgg", Training(32), zoo="vgg", arguments={"image": 16})
+    # A small rate: between instruction sets a maximum may tip to the next pixel, and larger steps make much of it.
+    network = NetworkSpec("vgg", Training(32, learning_rate=0.001), zoo="vgg", arguments={"image": 16})
     numbers = chain(network)
     whole = f"[0:{len(numbers)}]"
     requests = [RunRequest("both", Plan.parse(f"fast0{whole} 16/1 | slow0{whole} 16/1"))]
-    (measured,) = run(
-        requests, network, numbers, cluster, measure=Measure(steps=7), log_dir=tmp_path, seed=1, keep_parameters=True
-    )
+    measure = Measure(steps=5, warmup_steps=2)
+    (measured,) = run(requests, network, numbers, cluster, measure=measure, log_dir=tmp_path, seed=1, keep_parameters=True)
     built = build(network, 1)
-    batches = [global_batch(built, 32, 1, step) for step in range(Measure().warmup_steps + 7)]
-    losses, expected = trained_alone(network, batches, seed=1)
+    initial = {
+        i: {name: tensor.clone() for name, tensor in layer.state_dict().items()} for i, layer in enumerate(built.model)
+    }
+    losses, expected = trained_alone(network, [global_batch(built, 32, 1, step) for step in range(7)], seed=1)
     job = Job.load(tmp_path / "job.pickle")
     for layer, copies in state_on_disk([job.folder(device).parameters(0) for device in job.devices]).items():
-        fast, slow = copies
-        torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-7)  # the same sums, not quite the same arithmetic
-        torch.testing.assert_close(fast, expected[layer], rtol=1e-3, atol=1e-4)
-    assert measured.losses == pytest.approx(losses[-7:], rel=1e-4)
+        for state in copies:
+            for name, tensor in state.items():
+                learned = expected[layer][name] - initial[layer][name]
+                assert (tensor - expected[layer][name]).norm() <= 0.01 * learned.norm()
+    assert measured.losses == pytest.approx(losses[2:], rel=1e-4)
     busy_s = {device: measured.timeline.busy_s(device, Kind.FORWARD, Kind.BACKWARD) for device in ("fast0", "slow0")}
     assert busy_s["slow0"] > 1.5 * busy_s["fast0"]
 
