@@ -178,11 +178,9 @@ class BatchSplit:
         most, batch = curves.largest_share(self.counts), self.training.global_batch
         if most == batch:
             return ""
-        need_bytes = curves.bytes_beyond(most, self.counts)
-        return (
-            f"{curves.device_type} holds at most {most} of {batch} samples "
-            f"(more need {format_bytes(need_bytes)}, it has {format_bytes(curves.limit_bytes)})"
-        )
+        holds = f"holds at most {most} of {batch} samples (more" if most else "cannot hold a single sample (one"
+        need, has = format_bytes(curves.bytes_beyond(most, self.counts)), format_bytes(curves.limit_bytes)
+        return f"{curves.device_type} {holds} would need {need}, it has {has})"
 
 
 def whole_chain_buckets(chain: Chain) -> tuple[Bucket, ...]:

@@ -65,7 +65,7 @@ def _left_out(candidates: Sequence[Candidate], cluster: Cluster) -> Iterator[str
         names = ", ".join(idle[:-1]) + f" and {idle[-1]}" if len(idle) > 1 else idle[0]
         rival = next((row for row in candidates if len(members(row, kind.name)) > len(working)), None)
         if rival is None:
-            yield f"{names} {'stay' if len(idle) > 1 else 'stays'} idle: no plan with more of {kind.name} fits."
+            yield f"{names} {'stay' if len(idle) > 1 else 'stays'} idle: no plan with more of {kind.name} is possible."
             continue
         longer = format_percent(rival.step_s / chosen.step_s - 1) if chosen.step_s > 0 else "0.0 %"
         what = f"with more of {kind.name}" if working else f"with {kind.name}"

@@ -64,8 +64,9 @@ def _gather_data_parallel(
     counts = tuple(sorted({1, *search.microbatches}))
     split = BatchSplit(costs, training, whole, counts)
     proposals = split.best(KEPT_SETS)
-    # Plain data parallelism is proposed too: microbatches may look better by less than the costs are sure of.
-    proposals += BatchSplit(costs, training, whole).best(KEPT_SETS)
+    if len(counts) > 1:
+        # Plain data parallelism is proposed too: microbatches may look better by less than the costs are sure of.
+        proposals += BatchSplit(costs, training, whole).best(KEPT_SETS)
     if proposals:
         # For each pool that the best leaves devices of, what using one more would come to.
         used = set(proposals[0].plan.devices)
@@ -127,7 +128,7 @@ def _rejected_stages(split: LayerSplit, schedule: ScheduleName) -> Iterator[Reje
     stages = f"{failed[0]} to {failed[-1]} stages" if len(failed) > 1 else f"{failed[0]} stages"
     devices = [name for pool in split.pools for name in pool.devices][: failed[-1]]
     cuts = even_cuts(split.table.layers, failed[-1])
-    even = tuple(Stage(name, a, b) for name, a, b in zip(devices, cuts, cuts[1:], strict=False))
+    even = tuple(Stage(name, a, b) for name, a, b in zip(devices, cuts[:-1], cuts[1:], strict=True))
     plan = Plan((Replica(even, split.training.global_batch, split.microbatches),), schedule)
     worst = overfull(memory_use(plan, split.costs, split.training))
     reason: Reason = "memory" if worst else "costs"

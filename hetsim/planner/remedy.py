@@ -22,12 +22,15 @@ def nothing_fits(costs: CostModel, training: Training, search: Search, rejection
     """The error that says that no plan of `search` fits: the binding limit with its numbers, and the cheapest remedy.
 
     A wider search costs nothing and is tried first; then the least additional memory is looked for.
+    Raises CostError where it is for want of costs that no plan is found.
     """
-    wider = _wider_help(costs, training, search)
     nearest = _nearest(costs, training, search)
     if nearest is None:
+        costs.require(kind.name for kind in costs.cluster.used_types)
         problems = [Problem(row.what, row.detail) for row in rejections if row.reason != "memory"]
+        wider = _wider_help(costs, training, search)
         return InfeasibleError([*problems, Problem("", "no plan is possible", wider or "Add devices or strategies")])
+    wider = _wider_help(costs, training, search)
     worst = overfull(memory_use(nearest, costs, training))
     assert worst is not None, "a plan that fits would have been found"
     more = format_bytes(worst.peak_bytes - (worst.limit_bytes or 0))

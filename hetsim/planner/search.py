@@ -39,8 +39,6 @@ def search(costs: CostModel, training: Training, search: Search, evaluate: Evalu
     ranked = evaluated.ranked()
     unpriceable = tuple(costs.missing(kind.name for kind in costs.cluster.used_types))
     if not ranked:
-        if unpriceable:
-            costs.require(kind.name for kind in costs.cluster.used_types)
         raise nothing_fits(costs, training, search, rejections)
     bound_s = lower_bound_s(found.batch_splits, found.layer_splits, ranked[0].step_s)
     return PlanningResult(

@@ -150,7 +150,7 @@ def test_rejections_name_what_binds():
     (row,) = split(costs, Training(64)).rejections()
     assert (row.reason, row.count) == ("memory", 3)
     assert row.detail == (
-        "a holds at most 16 of 64 samples (more need 1.66 KiB, it has 1.56 KiB); "
-        "b holds at most 8 of 64 samples (more need 900 B, it has 800 B)"
+        "a holds at most 16 of 64 samples (more would need 1.66 KiB, it has 1.56 KiB); "
+        "b holds at most 8 of 64 samples (more would need 900 B, it has 800 B)"
     )
     assert split(costs, Training(64)).best() == []

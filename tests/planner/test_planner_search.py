@@ -86,7 +86,7 @@ def test_useless_device_is_left_out_and_the_sentence_says_why():
 def test_one_idle_device_of_a_type_that_works():
     costs = simple_costs({"a": [0.001]}, ["a"] * 3, link=Link("bus", 0.0, 1e30))
     result = search(costs, Training(2), Search(("data_parallel",)), recurrence(costs))
-    assert result.explanation[-1] == "a2 stays idle: no plan with more of a fits."
+    assert result.explanation[-1] == "a2 stays idle: no plan with more of a is possible."
     assert [(row.reason, row.count) for row in result.infeasible] == [("batch", 1)]
 
 
@@ -104,6 +104,12 @@ def test_costs_that_no_device_has_are_an_error():
     costs = without(without(costs, "a", "l0"), "b", "l0")
     with pytest.raises(CostError, match="layer l0 on a, layer l0 on b"):
         search(costs, Training(8), SMALL, recurrence(costs))
+
+
+def test_memory_is_blamed_before_missing_costs():
+    costs = simple_costs({"a": [0.001] * 2, "b": [0.001] * 2}, ["a", "b"], memory={"a": 100, "b": 100}, parameters=(100,))
+    with pytest.raises(InfeasibleError, match="has 100 B"):
+        search(without(costs, "b", "l0"), Training(4), SMALL, recurrence(costs))
 
 
 def infeasible(costs, training, space):
