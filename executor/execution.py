@@ -21,6 +21,7 @@ from hetsim.models.network import Network
 from hetsim.models.optimizer import make_optimizer
 from hetsim.plan import Replica, Stage
 from hetsim.schedule import Action, Kind
+from hetsim.workload import Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,73 +65,88 @@ def place_of(replicas: Sequence[Replica], device: str) -> Place | None:
     return None
 
 
+def make_execution(
+    job: Job,
+    number: int,
+    network: Network,
+    *,
+    name: str,
+    device: torch.device,
+    groups: Groups,
+    recorder: Recorder[Any],
+) -> Execution | None:
+    """What the device called `name` runs of request `number` of `job`; None where it has nothing to do.
+
+    Collective: all workers must make their executions of all requests in the same order.
+    """
+    plan = job.schedules[number].plan
+    neighbours = {replica: Neighbours(*groups.pair(replica.devices)) for replica in plan.replicas}
+    shared = {segment: groups.of(segment.devices) for segment in segments(plan, job.chain) if len(plan.replicas) > 1}
+    place = place_of(plan.replicas, name)
+    if place is None:
+        return None
+    exchange = GradientExchange(place.stage_number, recorder)
+    layers = {i: copy.deepcopy(network.model[i]).to(device, getattr(torch, job.training.dtype)) for i in place.stage.layers}
+    pieces: list[nn.Module] = []
+    for segment in reversed(segments(plan, job.chain)):
+        if segment.start in layers:
+            piece: nn.Module = nn.Sequential(*(layers[i] for i in segment.layers))
+            buckets = [bucket for bucket in job.schedules[number].buckets if bucket.segment == segment]
+            pieces.append(exchange.wrap(piece, shared[segment], buckets) if buckets else piece)
+    share = place.replica.microbatch_samples / plan.global_batch
+    pipeline = Pipeline(
+        _StageModule(pieces, place),
+        stage=place.stage_number,
+        actions={
+            groups.rank_within(place.replica.devices, d): job.schedules[number].actions[d] for d in place.replica.devices
+        },
+        microbatches=place.replica.microbatches,
+        loss=lambda outputs, targets: network.loss(outputs, targets) * share,
+        neighbours=neighbours[place.replica],
+        device=device,
+        exchange=exchange,
+        recorder=recorder,
+    )
+    return Execution(job.training, place, layers, pipeline, exchange, device, recorder)
+
+
 class Execution:
     """What a worker runs of one plan."""
 
     def __init__(
         self,
-        job: Job,
-        number: int,
-        network: Network,
-        *,
-        name: str,
+        training: Training,
+        place: Place,
+        layers: dict[int, nn.Module],
+        pipeline: Pipeline,
+        exchange: GradientExchange,
         device: torch.device,
-        groups: Groups,
         recorder: Recorder[Any],
     ) -> None:
-        """Of request `number` of `job`, on the device called `name`; its layers are copied from `network`.
-
-        Collective: all workers must make their executions of all requests in the same order.
-        """
-        schedule = job.schedules[number]
-        plan = schedule.plan
-        neighbours = {replica: Neighbours(*groups.pair(replica.devices)) for replica in plan.replicas}
-        shared = {segment: groups.of(segment.devices) for segment in segments(plan, job.chain) if len(plan.replicas) > 1}
-        self.place = place_of(plan.replicas, name)
-        self._recorder = recorder
+        self._place = place
+        self._layers = layers
+        self._pipeline = pipeline
+        self._exchange = exchange
         self._device = device
-        self._dtype: torch.dtype = getattr(torch, job.training.dtype)
-        if self.place is None:
-            return
-        stage, replica = self.place.stage, self.place.replica
-        self._exchange = GradientExchange(self.place.stage_number, recorder)
-        self._layers = {i: copy.deepcopy(network.model[i]).to(device, self._dtype) for i in stage.layers}
-        pieces: list[nn.Module] = []
-        for segment in reversed(segments(plan, job.chain)):
-            if segment.start in stage.layers:
-                piece: nn.Module = nn.Sequential(*(self._layers[i] for i in segment.layers))
-                buckets = [bucket for bucket in schedule.buckets if bucket.segment == segment]
-                pieces.append(self._exchange.wrap(piece, shared[segment], buckets) if buckets else piece)
-        share = replica.microbatch_samples / plan.global_batch
-        self._pipeline = Pipeline(
-            _StageModule(pieces, self.place),
-            stage=self.place.stage_number,
-            actions={groups.rank_within(replica.devices, d): schedule.actions[d] for d in replica.devices},
-            microbatches=replica.microbatches,
-            loss=lambda outputs, targets: network.loss(outputs, targets) * share,
-            neighbours=neighbours[replica],
-            device=device,
-            exchange=self._exchange,
-            recorder=recorder,
-        )
-        learnable = [p for layer in self._layers.values() for p in layer.parameters() if p.requires_grad]
-        self._optimizer = make_optimizer(learnable, job.training) if learnable else None
+        self._dtype: torch.dtype = getattr(torch, training.dtype)
+        self._recorder = recorder
+        learnable = [p for layer in layers.values() for p in layer.parameters() if p.requires_grad]
+        self._optimizer = make_optimizer(learnable, training) if learnable else None
 
     def load(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """What this worker needs of a global batch, on its device."""
-        assert self.place is not None
-        mine_inputs = inputs[self.place.samples].to(self._device) if self.place.is_first else None
-        if mine_inputs is not None and mine_inputs.is_floating_point():
-            mine_inputs = mine_inputs.to(self._dtype)
-        return mine_inputs, targets[self.place.samples].to(self._device) if self.place.is_last else None
+        place, mine = self._place, None
+        if place.is_first:
+            mine = inputs[place.samples].to(self._device)
+            mine = mine.to(self._dtype) if mine.is_floating_point() else mine
+        return mine, targets[place.samples].to(self._device) if place.is_last else None
 
     def step(self, inputs: Tensor | None, targets: Tensor | None) -> Tensor | None:
         """One training step; returns this worker's share of the loss where it has the last stage."""
-        assert self.place is not None
         loss = self._pipeline.step(inputs, targets)
         self._pipeline.wait_sent()
         self._exchange.wait()
-        self._recorder.begin(Action(self.place.stage_number, Kind.UPDATE))
+        self._recorder.begin(Action(self._place.stage_number, Kind.UPDATE))
         if self._optimizer is not None:
             self._optimizer.step()
             self._optimizer.zero_grad()
@@ -139,13 +155,11 @@ class Execution:
 
     def settle_in(self) -> None:
         """After the first step: do what is done once."""
-        if self.place is not None:
-            self._exchange.rebuild_buckets()
+        self._exchange.rebuild_buckets()
 
     def save_parameters(self, path: Path) -> None:
         """Write the state of each layer held, by its index in the chain."""
-        if self.place is not None:
-            torch.save({i: layer.state_dict() for i, layer in self._layers.items()}, path)
+        torch.save({i: layer.state_dict() for i, layer in self._layers.items()}, path)
 
 
 class _StageModule(nn.Module):

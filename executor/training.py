@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
-from executor.execution import Execution
+from executor.execution import Execution, make_execution
 from executor.groups import Groups
 from executor.heartbeat import Heartbeat
 from executor.job import Job
@@ -41,15 +41,16 @@ def train(job: Job, name: str, heartbeat: Heartbeat) -> None:
     groups = Groups(meeting.ranks, job.cluster, meeting.timeout)
     heartbeat.wait("the other workers")
     memories = [PeakMemory(here) for _ in job.requests]
-    executions = []
+    executions: list[Execution | None] = []
     for number, memory in enumerate(memories):
         with memory.counted():
-            executions.append(Execution(job, number, network, name=name, device=here, groups=groups, recorder=recorder))
+            executions.append(make_execution(job, number, network, name=name, device=here, groups=groups, recorder=recorder))
     with job.folder(name).steps.open("w") as steps:
         _Loop(job, network, meeting, recorder, executions, memories, steps).run()
     if job.keep_parameters:
         for number, execution in enumerate(executions):
-            execution.save_parameters(job.folder(name).parameters(number))
+            if execution is not None:
+                execution.save_parameters(job.folder(name).parameters(number))
     heartbeat.wait("the other workers to finish")
     meeting.leave()
 
@@ -67,7 +68,7 @@ def check_network(network: Network, chain: Chain) -> None:
 
 def global_batch(network: Network, samples: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
     """The whole batch of one step, counted with the warm-up: the same on every rank and for every plan."""
-    return network.make_batch(samples, torch.Generator().manual_seed((seed << 24) + step))
+    return network.make_batch(samples, torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63))
 
 
 class _Loop:
@@ -79,7 +80,7 @@ class _Loop:
         network: Network,
         meeting: Meeting,
         recorder: Recorder[Any],
-        executions: list[Execution],
+        executions: list[Execution | None],
         memories: list[PeakMemory],
         steps: TextIO,
     ) -> None:
@@ -106,17 +107,17 @@ class _Loop:
             for number, execution in enumerate(self._executions):
                 self._recorder.heartbeat.at(number, step)
                 self._step(number, execution, step, batch)
-                if step == -warm_up:
+                if step == -warm_up and execution is not None:
                     execution.settle_in()
             if step < 0:
                 gc.freeze()  # what lives now lives to the end
             gc.collect()
 
-    def _step(self, number: int, execution: Execution, step: int, batch: tuple[Tensor, Tensor]) -> None:
+    def _step(self, number: int, execution: Execution | None, step: int, batch: tuple[Tensor, Tensor]) -> None:
         """One step of one plan; a worker that has no place in it only keeps the start."""
         if os.getppid() != self._parent:
             raise RunError("the coordinator is gone")
-        if execution.place is None:
+        if execution is None:
             self._recorder.heartbeat.wait("the start of a step")
             self._meeting.start_ns()
             return
