@@ -16,6 +16,8 @@ import torch.distributed as dist
 
 Stamps = list[tuple[int, int]]
 
+MOST_RANKS_FOR_ALL_GROUPS = 4
+
 LARGE_BYTES = 1 << 20
 SMALL_REPEATS, LARGE_REPEATS = 60, 15
 """Below 1 MiB single timings scatter by half and more, so it takes many."""
@@ -35,7 +37,12 @@ def time_links(
                 dist.barrier()
                 if rank in (a, b):
                     rows.append(_row("send_recv", [names[a], names[b]], size, _ping_pong(rank, a, b, size, device)))
-        rows += [_row("all_reduce", names, size, _all_reduce(size, device)) for size in reduce_bytes]
+        for members in reduce_groups(len(names)):
+            group = dist.new_group(list(members))
+            dist.barrier()
+            if rank in members:
+                devices = [names[member] for member in members]
+                rows += [_row("all_reduce", devices, size, _all_reduce(size, device, group)) for size in reduce_bytes]
         dist.barrier()
         return rows
     finally:
@@ -73,13 +80,22 @@ def _ping_pong(rank: int, a: int, b: int, size: int, device: torch.device) -> St
     return stamps
 
 
-def _all_reduce(size: int, device: torch.device) -> Stamps:
+def reduce_groups(world: int) -> list[tuple[int, ...]]:
+    """The groups of ranks whose all-reduce is timed: all of two and more up to four ranks, else the pairs and the whole.
+
+    Other groups are priced from the figures of their links.
+    """
+    sizes = range(2, world + 1) if world <= MOST_RANKS_FOR_ALL_GROUPS else (2, world)
+    return [group for size in sizes for group in combinations(range(world), size)]
+
+
+def _all_reduce(size: int, device: torch.device, group: dist.ProcessGroup) -> Stamps:
     value = _tensor(size, device)
     stamps: Stamps = []
     for repeat in range(_repeats(size) + 2):
-        dist.barrier()
+        dist.barrier(group)
         start = time.perf_counter_ns()
-        dist.all_reduce(value)
+        dist.all_reduce(value, group=group)
         _settle(device)
         if repeat >= 2:
             stamps.append((start, time.perf_counter_ns()))

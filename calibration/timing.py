@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from hetsim.models.network import Network
+from hetsim.models.network import DTYPES, Network
 from hetsim.models.optimizer import make_optimizer
 from hetsim.workload import Training
 
@@ -71,7 +71,8 @@ class InPlaceTimer:
 
     def __init__(self, network: Network, training: Training, device: torch.device, seed: int) -> None:
         self._network = network
-        self._model = network.model.to(device)
+        self._dtype = DTYPES[training.dtype]
+        self._model = network.model.to(device, self._dtype)
         self._layers = list(self._model)
         self._device = device
         self._seed = seed
@@ -85,10 +86,11 @@ class InPlaceTimer:
         ]
 
     def batch(self, samples: int) -> tuple[Tensor, Tensor]:
-        """Random data of the network's own shape, on the device."""
+        """Random data of the network's own shape, on the device, floats in the training dtype."""
         generator = torch.Generator().manual_seed(self._seed + samples)
         inputs, targets = self._network.make_batch(samples, generator)
-        return inputs.to(self._device), targets.to(self._device)
+        dtype = self._dtype if inputs.is_floating_point() else inputs.dtype
+        return inputs.to(self._device, dtype), targets.to(self._device)
 
     def plain_step_s(self, inputs: Tensor, targets: Tensor) -> float:
         """Seconds of one step without marks, as a training loop runs it."""

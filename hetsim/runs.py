@@ -11,8 +11,8 @@
         timeline.trace.json  the same for Perfetto
         report.html, figures, log.txt
 
-A run is written into a hidden folder (`.NAME.partial`) that gets its name when all is there. A run that fails half-way
-leaves `NAME.partial` if it had results to keep, and nothing otherwise; one that is killed leaves the hidden folder.
+A run is written into `NAME.partial`, which loses its suffix when all is there, so a path told while it ran stays true if it
+fails. A run that fails leaves `NAME.partial` if it had results to keep, and nothing otherwise.
 """
 
 from __future__ import annotations
@@ -206,7 +206,6 @@ class RunWriter:
             self._finish()
         elif self._has_results():
             self.log(f"ended by {kind.__name__}: {error}")
-            self.directory.replace(self.path.with_name(f"{self.path.name}.partial"))
         else:
             shutil.rmtree(self.directory)
 
@@ -257,9 +256,8 @@ def _claim(base: Path, name: str) -> tuple[Path, Path]:
     number = 1
     while True:
         final = base / (name if number == 1 else f"{name}-{number}")
-        temporary = final.with_name(f".{final.name}.partial")
-        taken = (final, temporary, final.with_name(f"{final.name}.partial"))
-        if not any(path.exists() for path in taken):
+        temporary = final.with_name(f"{final.name}.partial")
+        if not final.exists() and not temporary.exists():
             try:
                 temporary.mkdir()
             except FileExistsError:

@@ -53,7 +53,7 @@ def predict(
         for network, label, prediction in predictions:
             name = slug(f"{network}-{label}")
             run.write_timeline(name, prediction.timeline)
-            write_trace(run.file(f"{name}.trace.json"), {"predicted": prediction.timeline}, prediction.plan)
+            write_trace(run.file(f"traces/{name}.trace.json"), {"predicted": prediction.timeline}, prediction.plan)
             draw_gantt(
                 prediction.timeline,
                 None,

@@ -33,7 +33,7 @@ def progress(title: str, *, quiet: bool) -> Iterator[Report]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[what]}"),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as bar:
         task = bar.add_task(title, total=None, what="")
 
         def report(what: str, done: int, total: int) -> None:

@@ -49,7 +49,9 @@ def run(
             for label, measurement in zip(plans, measurements, strict=True):
                 name = slug(f"{spec.name}-{label}")
                 directory.write_timeline(f"{name}-measured", measurement.timeline)
-                write_trace(directory.file(f"{name}.trace.json"), {"measured": measurement.timeline}, measurement.plan)
+                write_trace(
+                    directory.file(f"traces/{name}.trace.json"), {"measured": measurement.timeline}, measurement.plan
+                )
                 found.append((spec.name, label, measurement))
         rows = [{"network": n, "name": label, **json.loads(m.to_json())} for n, label, m in found]
         document = {"schema_version": SCHEMA_VERSION, "scenario": session.scenario.name, "measurements": rows}
