@@ -17,7 +17,7 @@ from executor.job import Job
 from executor.pipelining import Neighbours, Pipeline
 from executor.recording import Recorder
 from hetsim.exchange import segments
-from hetsim.models.network import Network
+from hetsim.models.network import DTYPES, Network
 from hetsim.models.optimizer import make_optimizer
 from hetsim.plan import Replica, Stage
 from hetsim.schedule import Action, Kind
@@ -79,27 +79,26 @@ def make_execution(
 
     Collective: all workers must make their executions of all requests in the same order.
     """
-    plan = job.schedules[number].plan
+    schedule = job.schedule(number)
+    plan = schedule.plan
     neighbours = {replica: Neighbours(*groups.pair(replica.devices)) for replica in plan.replicas}
     shared = {segment: groups.of(segment.devices) for segment in segments(plan, job.chain) if len(plan.replicas) > 1}
     place = place_of(plan.replicas, name)
     if place is None:
         return None
     exchange = GradientExchange(place.stage_number, recorder)
-    layers = {i: copy.deepcopy(network.model[i]).to(device, getattr(torch, job.training.dtype)) for i in place.stage.layers}
+    layers = {i: copy.deepcopy(network.model[i]).to(device, DTYPES[job.training.dtype]) for i in place.stage.layers}
     pieces: list[nn.Module] = []
     for segment in reversed(segments(plan, job.chain)):
         if segment.start in layers:
             piece: nn.Module = nn.Sequential(*(layers[i] for i in segment.layers))
-            buckets = [bucket for bucket in job.schedules[number].buckets if bucket.segment == segment]
+            buckets = [bucket for bucket in schedule.buckets if bucket.segment == segment]
             pieces.append(exchange.wrap(piece, shared[segment], buckets) if buckets else piece)
     share = place.replica.microbatch_samples / plan.global_batch
     pipeline = Pipeline(
         _StageModule(pieces, place),
         stage=place.stage_number,
-        actions={
-            groups.rank_within(place.replica.devices, d): job.schedules[number].actions[d] for d in place.replica.devices
-        },
+        actions={groups.rank_within(place.replica.devices, d): schedule.actions[d] for d in place.replica.devices},
         microbatches=place.replica.microbatches,
         loss=lambda outputs, targets: network.loss(outputs, targets) * share,
         neighbours=neighbours[place.replica],
@@ -128,7 +127,7 @@ class Execution:
         self._pipeline = pipeline
         self._exchange = exchange
         self._device = device
-        self._dtype: torch.dtype = getattr(torch, training.dtype)
+        self._dtype = DTYPES[training.dtype]
         self._recorder = recorder
         learnable = [p for layer in layers.values() for p in layer.parameters() if p.requires_grad]
         self._optimizer = make_optimizer(learnable, training) if learnable else None

@@ -5,21 +5,27 @@ The coordinator writes the job to a file; every worker reads it and finds its ow
 
 from __future__ import annotations
 
-import pickle
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hetsim.errors import InputError, PlanError, Problem
+from hetsim.files import write_text
 from hetsim.hardware import Cluster
 from hetsim.hardware.binding import environment
+from hetsim.plain import from_plain, to_plain
 from hetsim.plan import Plan
+from hetsim.reading import read_text
 from hetsim.scenario.types import Measure, NetworkSpec
 from hetsim.schedule import Schedule, make_schedule
 from hetsim.workload import Chain, Training
 
-JOB_FILE = "job.pickle"
+JOB_FILE = "job.json"
+
+_FORMAT = "hetsim job"
+_SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +72,6 @@ class Job:
     """All that a worker has to know."""
 
     requests: tuple[RunRequest, ...]
-    schedules: tuple[Schedule, ...]
-    """Of each request, made once, so that all workers and the simulator go by the same list."""
-
     network: NetworkSpec
     chain: Chain
     cluster: Cluster
@@ -89,6 +92,10 @@ class Job:
         used = {device for request in self.requests for device in request.plan.devices}
         return tuple(device.name for device in self.cluster.devices if device.name in used)
 
+    def schedule(self, request: int) -> Schedule:
+        """What the devices of a request do in a step: the same list for every worker, because plan and chain say it all."""
+        return make_schedule(self.requests[request].plan, self.chain)
+
     def folder(self, device: str) -> Folder:
         """Where the worker of `device` writes."""
         number = self.devices.index(device)
@@ -106,14 +113,27 @@ class Job:
             folder.path.mkdir(parents=True, exist_ok=True)
             for stale in folder.path.iterdir():
                 stale.unlink()
-        self.path.write_bytes(pickle.dumps(self))
+        document = {"format": _FORMAT, "schema_version": _SCHEMA_VERSION, "job": to_plain(self)}
+        write_text(self.path, json.dumps(document, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Job:
-        """The job that `path` holds; it must come from this machine's own coordinator, because it is unpickled."""
-        job = pickle.loads(path.read_bytes())  # noqa: S301 - written by our own coordinator a moment ago
-        assert isinstance(job, Job)
-        return job
+        """The job that `path` holds. Raises InputError where it holds none, or one of another version of hetsim."""
+        text = read_text(path, InputError)
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(Problem(f"{path}:{error.lineno}:{error.colno}", f"is not JSON: {error.msg}")) from None
+        if not isinstance(document, dict) or document.get("format") != _FORMAT:
+            raise InputError(Problem(str(path), f'is not a job: expected an object with "format": "{_FORMAT}"'))
+        if document.get("schema_version") != _SCHEMA_VERSION:
+            got = document.get("schema_version")
+            mend = "Start the workers with the version of hetsim that wrote it"
+            raise InputError(Problem(str(path), f"got schema_version {got}, expected {_SCHEMA_VERSION}", mend))
+        try:
+            return from_plain(cls, document["job"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(Problem(str(path), f"does not have the entries of a job: {error}")) from None
 
 
 def make_job(
@@ -135,10 +155,9 @@ def make_job(
         raise PlanError(dict.fromkeys(problems))
     return Job(
         requests=tuple(requests),
-        schedules=tuple(make_schedule(request.plan, chain) for request in requests),
-        network=replace(network, arguments=dict(network.arguments)),  # read-only views of mappings cannot be pickled
+        network=network,
         chain=chain,
-        cluster=replace(cluster, device_types=dict(cluster.device_types)),
+        cluster=cluster,
         measure=measure,
         seed=seed,
         log_dir=log_dir.resolve(),
@@ -149,6 +168,7 @@ def make_job(
 def _faults(request: RunRequest, training: Training, chain: Chain, cluster: Cluster) -> list[Problem]:
     try:
         request.plan.check(chain, cluster, training.global_batch)
+        make_schedule(request.plan, chain)
     except PlanError as error:
         return list(error.problems)
     problems: list[Problem] = []

@@ -18,6 +18,7 @@ from executor.heartbeat import Heartbeat
 from executor.job import Job
 from hetsim.errors import InputError
 from hetsim.hardware.binding import environment
+from hetsim.lifeline import die_with_parent
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -30,8 +31,12 @@ def main(arguments: list[str] | None = None) -> None:
         "--on-node", dest="node", help="be the device of this node that LOCAL_RANK counts, of those that the job uses"
     )
     chosen = parser.parse_args(arguments)
-    job = Job.load(chosen.job)
-    name = chosen.device or _device_of(job, chosen.node, int(os.environ["LOCAL_RANK"]))
+    die_with_parent()
+    try:
+        job = Job.load(chosen.job)
+        name = chosen.device or _device_of(job, chosen.node, int(os.environ["LOCAL_RANK"]))
+    except InputError as error:
+        sys.exit(f"error: {error}")
     heartbeat = Heartbeat(job.folder(name).heartbeat)
     try:
         os.environ.update(environment(job.cluster.device(name), job.cluster.type_of(name)))

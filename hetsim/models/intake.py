@@ -21,7 +21,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from hetsim.errors import NetworkError, Problem
-from hetsim.models.network import Network
+from hetsim.models.network import DTYPES, Network
 from hetsim.workload import Chain, Dtype, Layer
 
 _SMALL, _LARGE = 2, 4  # samples; two are the fewest that batch norm takes on a single pixel
@@ -46,7 +46,7 @@ def chain_of(network: Network, dtype: Dtype = "float32") -> Chain:
 
     Raises NetworkError when the model is not a chain that can be cut between any two layers.
     """
-    trained = getattr(torch, dtype)
+    trained = DTYPES[dtype]
     model = copy.deepcopy(network.model).to(trained)
     generator = torch.Generator().manual_seed(0)
 

@@ -28,7 +28,7 @@ def check(plans, log_dir):
     found = run(requests, network, chain(network), cluster, measure=MEASURE, log_dir=log_dir, keep_parameters=True)
     built = build(network, 0)
     losses, expected = trained_alone(network, [global_batch(built, GLOBAL_BATCH, 0, step) for step in range(5)])
-    job = Job.load(log_dir / "job.pickle")
+    job = Job.load(log_dir / "job.json")
     for number, measurement in enumerate(found):
         states = state_on_disk([job.folder(device).parameters(number) for device in job.devices])
         assert sorted(states) == list(range(LAYERS))

@@ -30,7 +30,7 @@ def workers(log_dir):
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            if "executor.worker" in words and str(log_dir / "job.pickle") in words and process.status() != "zombie":
+            if "executor.worker" in words and str(log_dir / "job.json") in words and process.status() != "zombie":
                 found[words[-1]] = process
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
@@ -137,6 +137,36 @@ def test_a_coordinator_that_is_ended_leaves_nothing_behind(tmp_path, number, sta
         time.sleep(0.1)
     assert not workers(tmp_path)
     assert len(collect(tmp_path)[0].step_s) >= 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_in_the_users_code_dies_with_its_coordinator_too(tmp_path):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux tells a process that its parent is gone")
+    script = textwrap.dedent(
+        f"""
+        from pathlib import Path
+        from executor_world import CLUSTER, chain, spec
+        from test_live_faults import DATA_PARALLEL, LONG
+        from executor.launch import run
+        network = spec("doomed", deed="sleep", n=30)
+        run([DATA_PARALLEL], network, chain(network), CLUSTER, measure=LONG, log_dir=Path({str(tmp_path)!r}),
+            on_progress=lambda p: print("running", flush=True))
+        """
+    )
+    path = os.pathsep.join([str(Path.cwd()), str(Path(__file__).parent)])
+    coordinator = subprocess.Popen(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+    )
+    with coordinator.stdout as output:
+        assert output.readline() == "running\n"  # and soon it hangs
+        time.sleep(0.5)
+        coordinator.kill()
+        coordinator.wait()
+    late = time.monotonic() + 5
+    while workers(tmp_path) and time.monotonic() < late:
+        time.sleep(0.1)
+    assert not workers(tmp_path)
 
 
 @pytest.mark.slow

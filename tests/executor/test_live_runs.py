@@ -73,7 +73,7 @@ def live(request, tmp_path_factory):
     network = request.param
     folder = tmp_path_factory.mktemp(network.name)
     measurements, progress = run_all(network, folder, PLANS, seed=3)
-    return network, measurements, progress, Job.load(folder / "job.pickle")
+    return network, measurements, progress, Job.load(folder / "job.json")
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_what_was_measured_can_be_collected_from_disk(live):
 def test_a_dtype_is_trained_in(tmp_path):
     network = spec("dense", replace(Training(GLOBAL_BATCH), dtype="bfloat16"))
     run_all(network, tmp_path, {"hybrid": PLANS["hybrid"]})
-    states = state_on_disk([Job.load(tmp_path / "job.pickle").folder(device).parameters(0) for device in ("a0", "b0", "c0")])
+    states = state_on_disk([Job.load(tmp_path / "job.json").folder(device).parameters(0) for device in ("a0", "b0", "c0")])
     assert {t.dtype for copies in states.values() for state in copies for t in state.values()} == {torch.bfloat16}
 
 
@@ -187,7 +187,7 @@ def test_unlike_devices_train_alike_and_the_capped_one_is_slower(tmp_path):
         i: {name: tensor.clone() for name, tensor in layer.state_dict().items()} for i, layer in enumerate(built.model)
     }
     losses, expected = trained_alone(network, [global_batch(built, 32, 1, step) for step in range(7)], seed=1)
-    job = Job.load(tmp_path / "job.pickle")
+    job = Job.load(tmp_path / "job.json")
     for layer, copies in state_on_disk([job.folder(device).parameters(0) for device in job.devices]).items():
         for state in copies:
             for name, tensor in state.items():

@@ -1,0 +1,33 @@
+"""A worker goes when the process that started it goes, whatever it is doing."""
+
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+CHILD = (
+    "import time; from hetsim.lifeline import die_with_parent; die_with_parent(); print('tied', flush=True); time.sleep(60)"
+)
+PARENT = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {CHILD!r}], stdout=subprocess.PIPE, start_new_session=True)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process that its parent is gone")
+def test_a_child_goes_with_a_parent_that_is_killed():
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    with parent.stdout as output:
+        child = psutil.Process(int(output.readline()))
+        assert child.is_running()
+        parent.kill()
+        parent.wait()
+    end = time.monotonic() + 10
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
