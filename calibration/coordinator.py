@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from calibration.fingerprint import fingerprint
 from calibration.keys import network_key
-from calibration.points import gradient_sizes, message_sizes
+from calibration.points import Point, gradient_sizes, message_sizes
 from calibration.store import SampleStore, digest
 from calibration.table import Closing, closing, cost_table
 from calibration.workers import Workers
@@ -23,9 +23,6 @@ from hetsim.costs.files import write_layer_costs, write_transfer_costs
 from hetsim.hardware import Cluster, Device
 from hetsim.scenario.types import Scenario
 from hetsim.workload import Chain
-
-Point = Mapping[str, int]
-"""Device type -> microbatch: what is measured at once, each on its device."""
 
 
 class Progress(Protocol):
@@ -79,7 +76,7 @@ class Calibration:
         return {network: rows for network, rows in gaps.items() if rows}
 
     def _is_missing(self, network: str, point: Point) -> bool:
-        return any(self._layer_key(network, kind, microbatch) not in self._store for kind, microbatch in point.items())
+        return any(self._layer_key(network, *part, point.in_flight) not in self._store for part in point.microbatches)
 
     def missing_links(self) -> bool:
         """Whether the links have still to be timed."""
@@ -140,24 +137,25 @@ class Calibration:
     ) -> None:
         cluster = self._scenario.cluster
         representatives = {device.name for device in _representatives(cluster).values()}
+        sizes = dict(point.microbatches)
+        common: dict[str, Any] = {"do": "measure", "network": network, "in_flight": point.in_flight, **asdict(effort)}
         commands = {
-            device.name: {"do": "measure", "network": network, "microbatch": point[device.type], **asdict(effort)}
-            for device in cluster.devices
-            if device.type in point
+            device.name: {**common, "microbatch": sizes[device.type]} for device in cluster.devices if device.type in sizes
         }
 
         def on_progress(name: str, progress: Mapping[str, Any]) -> None:
             if name in representatives:
-                report(f"{network} × {point[cluster.device(name).type]} on {name}: {progress['median_s'] * 1e3:.1f} ms")
+                report(f"{network} × {sizes[cluster.device(name).type]} on {name}: {progress['median_s'] * 1e3:.1f} ms")
 
-        report(f"{network}: {', '.join(f'{kind} × {size}' for kind, size in point.items())}")
+        report(f"{network}: {point}")
         results = workers.ask(commands, on_progress)
         for name in sorted(representatives & results.keys()):
             kind = cluster.device(name).type
-            key = self._layer_key(network, kind, point[kind])
+            key = self._layer_key(network, kind, sizes[kind], point.in_flight)
             if key not in self._store:
                 about: dict[str, Any] = {"kind": "layers", "network": network, "network_key": self._network_key(network)}
-                about |= {"device_type": kind, "microbatch": point[kind], "fingerprint": self._prints[kind]}
+                about |= {"device_type": kind, "microbatch": sizes[kind], "in_flight": point.in_flight}
+                about |= {"fingerprint": self._prints[kind]}
                 self._store.add(key, about | results[name])
 
     def _measure_links(self, workers: Workers) -> None:
@@ -185,8 +183,8 @@ class Calibration:
             return bool(row["key"] == self._link_key())
         return bool(row["fingerprint"] == self._prints.get(row["device_type"]))
 
-    def _layer_key(self, network: str, device_type: str, microbatch: int) -> str:
-        return digest("layers", self._network_key(network), self._prints[device_type], microbatch)
+    def _layer_key(self, network: str, device_type: str, microbatch: int, in_flight: int) -> str:
+        return digest("layers", self._network_key(network), self._prints[device_type], microbatch, in_flight)
 
     def _link_key(self) -> str:
         names = [(device.name, device.cores) for device in self._scenario.cluster.devices]
@@ -217,7 +215,8 @@ def _merge_stamps(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     merged = []
     for key, ranks in groups.items():
         operation, group, size_bytes = json.loads(key)
-        repeats = zip(*(rank["stamps_ns"] for rank in ranks), strict=True)
+        taking_part = ranks if len(group) > 1 else ranks[:1]  # what one device does by itself, the first of its type tells
+        repeats = zip(*(rank["stamps_ns"] for rank in taking_part), strict=True)
         seconds = [(max(e for _, e in stamps) - max(s for s, _ in stamps)) / 1e9 for stamps in repeats]
         merged.append({"operation": operation, "group": group, "size_bytes": size_bytes, "seconds": seconds})
     return merged

@@ -6,6 +6,7 @@ coordinator takes the time from the last start to the last end.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from itertools import combinations
@@ -13,8 +14,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hetsim.costs import Operation
 
 Stamps = list[tuple[int, int]]
+
+PACKED_WIDTH = 512
+PACKED_LAYERS = (1, 4, 16)
+"""Layers of 1 MiB of gradients each, whose packing is timed."""
 
 MOST_RANKS_FOR_ALL_GROUPS = 4
 
@@ -24,9 +33,18 @@ SMALL_REPEATS, LARGE_REPEATS = 60, 15
 
 
 def time_links(
-    rank: int, names: Sequence[str], port: int, send_bytes: Sequence[int], reduce_bytes: Sequence[int], device: torch.device
+    rank: int,
+    names: Sequence[str],
+    port: int,
+    send_bytes: Sequence[int],
+    reduce_bytes: Sequence[int],
+    device: torch.device,
+    device_type: str,
 ) -> list[dict[str, Any]]:
-    """This rank's stamps of every operation it takes part in: rows with operation, group, size_bytes, stamps_ns."""
+    """This rank's stamps of every operation it takes part in: rows with operation, group, size_bytes, stamps_ns.
+
+    What a rank spends by itself (posting, packing) is told under the name of its device type.
+    """
     backend = "gloo" if device.type == "cpu" else "nccl"
     address = f"tcp://127.0.0.1:{port}"
     dist.init_process_group(backend, init_method=address, rank=rank, world_size=len(names))
@@ -37,19 +55,24 @@ def time_links(
                 dist.barrier()
                 if rank in (a, b):
                     rows.append(_row("send_recv", [names[a], names[b]], size, _ping_pong(rank, a, b, size, device)))
+                    for source, target in ((a, b), (b, a)):
+                        operation: Operation = "post_send" if rank == source else "post_receive"
+                        rows.append(_row(operation, [device_type], size, _posting(rank, source, target, size, device)))
         for members in reduce_groups(len(names)):
             group = dist.new_group(list(members))
             dist.barrier()
             if rank in members:
                 devices = [names[member] for member in members]
                 rows += [_row("all_reduce", devices, size, _all_reduce(size, device, group)) for size in reduce_bytes]
+        alone = [dist.new_group([member]) for member in range(len(names))][rank]
+        rows += [_row("bucket", [device_type], *_packing(layers, alone, device)) for layers in PACKED_LAYERS]
         dist.barrier()
         return rows
     finally:
         dist.destroy_process_group()
 
 
-def _row(operation: str, group: Sequence[str], size: int, stamps: Stamps) -> dict[str, Any]:
+def _row(operation: Operation, group: Sequence[str], size: int, stamps: Stamps) -> dict[str, Any]:
     return {"operation": operation, "group": sorted(group), "size_bytes": size, "stamps_ns": stamps}
 
 
@@ -78,6 +101,40 @@ def _ping_pong(rank: int, a: int, b: int, size: int, device: torch.device) -> St
         if repeat >= 2:
             stamps.append((start, start + (end - start) // 2))
     return stamps
+
+
+def _posting(rank: int, source: int, target: int, size: int, device: torch.device) -> Stamps:
+    """How long the call takes that hands a message over (on `source`) or posts its receive (on `target`)."""
+    value, answer = _tensor(size, device), _tensor(4, device)
+    stamps: Stamps = []
+    for _ in range(_repeats(size)):
+        start = time.perf_counter_ns()
+        work = dist.isend(value, target) if rank == source else dist.irecv(value, source)
+        stamps.append((start, time.perf_counter_ns()))
+        assert work is not None
+        work.wait()
+        dist.recv(answer, target) if rank == source else dist.send(answer, source)
+    return stamps
+
+
+def _packing(layers: int, alone: dist.ProcessGroup, device: torch.device) -> tuple[int, Stamps]:
+    """Bytes of gradients, and how much longer backward takes when DistributedDataParallel packs them, for nobody to exchange."""
+    plain = nn.Sequential(*(nn.Linear(PACKED_WIDTH, PACKED_WIDTH, bias=False, device=device) for _ in range(layers)))
+    packed = DistributedDataParallel(copy.deepcopy(plain), process_group=alone, gradient_as_bucket_view=True)
+    inputs = torch.randn(2, PACKED_WIDTH, device=device)
+    stamps: Stamps = []
+    for _ in range(SMALL_REPEATS):
+        took = []
+        for module in (plain, packed):
+            loss = module(inputs).sum()
+            _settle(device)
+            start = time.perf_counter_ns()
+            loss.backward()
+            _settle(device)
+            took.append(time.perf_counter_ns() - start)
+            module.zero_grad()
+        stamps.append((0, max(0, took[1] - took[0])))
+    return layers * PACKED_WIDTH**2 * 4, stamps
 
 
 def reduce_groups(world: int) -> list[tuple[int, ...]]:

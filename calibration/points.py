@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from hetsim.exchange import buckets
 from hetsim.hardware import Cluster
@@ -10,8 +11,44 @@ from hetsim.plan import Plan, Replica, Stage
 from hetsim.scenario.types import NetworkSpec, Search
 from hetsim.workload import Chain
 
+IN_FLIGHT = 4
+"""At most so many microbatches are put in flight to see what that costs; more would only be colder by little."""
+
 CURVE_POINTS = 4
 """Beyond four points by log scale, interpolation error of published curves no longer falls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is measured at once, each device type on its own devices."""
+
+    microbatches: tuple[tuple[str, int], ...]
+    """(device type, samples), sorted."""
+
+    in_flight: int = 1
+    """Microbatches that are forward before the first is backward."""
+
+    @classmethod
+    def of(cls, microbatches: Mapping[str, int], in_flight: int = 1) -> Point:
+        """The point of a mapping from device type to samples."""
+        return cls(tuple(sorted(microbatches.items())), in_flight)
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{kind} × {size}" for kind, size in self.microbatches)
+        return sizes if self.in_flight == 1 else f"{sizes} ({self.in_flight} in flight)"
+
+
+def curve_points(spec: NetworkSpec, search: Search, cluster: Cluster) -> tuple[Point, ...]:
+    """The points of the batch curves: plain steps, and steps with several microbatches in flight as pipelines have them."""
+    kinds = [kind.name for kind in cluster.used_types]
+    plain = [Point.of(dict.fromkeys(kinds, size)) for size in curve_microbatches(spec, search)]
+    batch = spec.training.global_batch
+    counts = sorted(m for m in search.microbatches if m > 1 and batch % m == 0)
+    pipelined = [
+        Point.of(dict.fromkeys(kinds, batch // m), min(m, IN_FLIGHT)) for m in dict.fromkeys(counts[:1] + counts[-1:])
+    ]
+    needed = len(cluster.devices) > 1 and {"pipeline"} & set(search.strategies)
+    return (*plain, *(pipelined if needed else ()))
 
 
 def curve_microbatches(spec: NetworkSpec, search: Search) -> tuple[int, ...]:
@@ -23,15 +60,17 @@ def curve_microbatches(spec: NetworkSpec, search: Search) -> tuple[int, ...]:
     return tuple(sorted({round(smallest * ratio**i) for i in range(CURVE_POINTS)} | {batch}))
 
 
-def plan_microbatches(plans: Iterable[Plan], cluster: Cluster) -> tuple[Mapping[str, int], ...]:
-    """The microbatches at which `plans` use each device type: one mapping a plan, all of it to be measured at once."""
-    rows = []
+def plan_points(plans: Iterable[Plan], cluster: Cluster) -> tuple[Point, ...]:
+    """The points at which `plans` use the device types, each once; what the devices of a plan do at once is one point."""
+    rows: dict[Point, None] = {}
     for plan in plans:
-        point: dict[str, int] = {}
+        by_count: dict[int, dict[str, int]] = {}
         for replica in plan.replicas:
+            pipelined = len(replica.stages) > 1 and replica.microbatches > 1
+            sizes = by_count.setdefault(min(replica.microbatches, IN_FLIGHT) if pipelined else 1, {})
             for device in replica.devices:
-                point.setdefault(cluster.device(device).type, replica.microbatch_samples)
-        rows.append(point)
+                sizes.setdefault(cluster.device(device).type, replica.microbatch_samples)
+        rows |= dict.fromkeys(Point.of(sizes, in_flight) for in_flight, sizes in by_count.items())
     return tuple(rows)
 
 

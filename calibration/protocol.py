@@ -2,7 +2,7 @@
 
 The first line is the worker's `Setup`. Then commands (coordinator to worker)::
 
-    {"do": "measure", "network": NAME, "microbatch": N, "budget_s": S, "precision": P}
+    {"do": "measure", "network": NAME, "microbatch": N, "in_flight": K, "budget_s": S, "precision": P}
     {"do": "links", "rank": R, "names": [DEVICE, ...], "port": PORT, "send_bytes": [...], "reduce_bytes": [...]}
     {"do": "stop"}
 

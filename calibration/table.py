@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,9 @@ def cost_table(network: str, points: Iterable[Mapping[str, Any]], transfers: Ite
 def closing(points: Iterable[Mapping[str, Any]]) -> tuple[Closing, ...]:
     """The closing test of every point."""
     return tuple(
-        Closing(row["device_type"], row["microbatch"], _parts_s(row), summarise(row["whole_s"]).median_s) for row in points
+        Closing(row["device_type"], row["microbatch"], _parts_s(row), summarise(row["whole_s"]).median_s)
+        for row in points
+        if row["whole_s"]
     )
 
 
@@ -47,12 +50,17 @@ def _median(samples_s: Sequence[float]) -> float:
 
 
 def _parts_s(row: Mapping[str, Any]) -> float:
-    return sum(_median(samples) for layer in row["layers"].values() for samples in layer.values())
+    return sum(cost.forward_s + cost.backward_s + cost.update_s for cost in _layer_costs(row))
 
 
 def _layer_costs(row: Mapping[str, Any]) -> list[LayerCost]:
-    """One row a layer. Noise of single layers cancels in a stage, so each carries the spread of the whole step."""
-    whole = summarise(row["whole_s"])
+    """One row a layer. Noise of single layers cancels in a stage, so each carries the spread of the whole step.
+
+    One optimizer over all layers has less overhead than one for each, so its time is divided in proportion to theirs.
+    """
+    whole = summarise(row["marked_s"])
+    parts_s = sum(_median(layer["update_s"]) for layer in row["layers"].values())
+    scale = _median(row["whole_update_s"]) / parts_s if row["whole_update_s"] and parts_s else 1.0
     spread = whole.spread if math.isfinite(whole.spread) else 1.0
     return [
         LayerCost(
@@ -61,9 +69,10 @@ def _layer_costs(row: Mapping[str, Any]) -> list[LayerCost]:
             row["microbatch"],
             _median(layer["forward_s"]),
             _median(layer["backward_s"]),
-            _median(layer["update_s"]),
+            scale * _median(layer["update_s"]),
             spread=spread,
             samples=len(layer["forward_s"]),
+            in_flight=row["in_flight"],
         )
         for name, layer in row["layers"].items()
     ]
@@ -71,11 +80,26 @@ def _layer_costs(row: Mapping[str, Any]) -> list[LayerCost]:
 
 def _step_costs(rows: Sequence[Mapping[str, Any]]) -> list[LayerCost]:
     """What whole steps take beyond their parts: the median over a device type's points, where it is positive."""
-    costs = []
-    for device_type in dict.fromkeys(row["device_type"] for row in rows):
-        gaps = [test.whole_s - test.parts_s for test in closing(r for r in rows if r["device_type"] == device_type)]
-        costs.append(LayerCost(device_type, STEP, 1, 0.0, 0.0, max(0.0, statistics.median(gaps)), samples=len(gaps)))
-    return costs
+    gaps: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row["whole_s"]:
+            gaps[row["device_type"]].append(_gap_s(row))
+    return [
+        LayerCost(device_type, STEP, 1, 0.0, 0.0, max(0.0, statistics.median(mine)), samples=len(mine))
+        for device_type, mine in gaps.items()
+    ]
+
+
+def _gap_s(row: Mapping[str, Any]) -> float:
+    """Forward and backward of a whole step minus those of the marked one right before it: the median of the pairs.
+
+    A burst of other work on the machine lengthens both of a pair, or spoils one pair alone.
+    """
+    columns = ("whole_s", "whole_update_s", "marked_s", "marked_update_s")
+    pairs = zip(*(row[column] for column in columns), strict=True)
+    return statistics.median(
+        whole - whole_update - marked + marked_update for whole, whole_update, marked, marked_update in pairs
+    )
 
 
 def _transfer_cost(row: Mapping[str, Any]) -> TransferCost:

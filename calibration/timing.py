@@ -8,9 +8,9 @@ autograd are as in training; nothing is synchronised inside a step.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,18 +25,29 @@ STANDING_RATE = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class MarkedStep:
-    """Seconds of the parts of one step; lists are by layer, in the order of the chain."""
+    """Seconds of the parts of one step, of one microbatch where it has several; lists are by layer, in the order of the chain."""
 
     forward_s: list[float]
     backward_s: list[float]
     update_s: list[float]
+    """Each layer's parameters by an optimizer of their own."""
+
     loss_forward_s: float
     loss_backward_s: float
 
     @property
     def total_s(self) -> float:
         """The sum of all parts."""
-        return sum(self.forward_s) + sum(self.backward_s) + sum(self.update_s) + self.loss_forward_s + self.loss_backward_s
+        compute_s = sum(self.forward_s) + sum(self.backward_s) + self.loss_forward_s + self.loss_backward_s
+        return compute_s + sum(self.update_s)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainStep:
+    """Seconds of one step as a training loop runs it, and of the optimizer's part of it."""
+
+    total_s: float
+    update_s: float
 
 
 class Clock:
@@ -44,26 +55,29 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._times: list[int] = []
-        self._events: list[torch.Event] = []
+        self._laps: list[list[Any]] = []
+
+    def lap(self) -> None:
+        """Begin a new row of marks, with the present moment."""
+        self._laps.append([])
+        self.mark()
 
     def mark(self) -> None:
         """Note the present moment; on an accelerator, the moment at which its queue comes to here."""
         if self._device.type == "cpu":
-            self._times.append(time.perf_counter_ns())
+            self._laps[-1].append(time.perf_counter_ns())
         else:
             event = torch.Event(self._device, enable_timing=True)
             event.record()
-            self._events.append(event)
+            self._laps[-1].append(event)
 
-    def intervals_s(self) -> list[float]:
-        """Seconds between successive marks; waits for the device, and forgets the marks."""
+    def laps_s(self) -> list[list[float]]:
+        """Seconds between successive marks, by lap; waits for the device, and forgets the marks."""
+        laps, self._laps = self._laps, []
         if self._device.type == "cpu":
-            times, self._times = self._times, []
-            return [(b - a) / 1e9 for a, b in pairwise(times)]
-        events, self._events = self._events, []
-        events[-1].synchronize()
-        return [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]
+            return [[(b - a) / 1e9 for a, b in pairwise(lap)] for lap in laps]
+        laps[-1][-1].synchronize()
+        return [[a.elapsed_time(b) / 1e3 for a, b in pairwise(lap)] for lap in laps]
 
 
 class InPlaceTimer:
@@ -79,9 +93,9 @@ class InPlaceTimer:
         self._clock = Clock(device)
         # Stepped hundreds of times on one batch, a network that learned would end in vanishing, denormal and slow numbers.
         standing = replace(training, learning_rate=STANDING_RATE)
-        self._optimizer = make_optimizer(list(self._model.parameters()), standing)
+        self._optimizer = make_optimizer(self._model.parameters(), standing)
         self._optimizer_of = [
-            make_optimizer(list(layer.parameters()), standing) if any(True for _ in layer.parameters()) else None
+            make_optimizer(layer.parameters(), standing) if any(True for _ in layer.parameters()) else None
             for layer in self._layers
         ]
 
@@ -92,49 +106,63 @@ class InPlaceTimer:
         dtype = self._dtype if inputs.is_floating_point() else inputs.dtype
         return inputs.to(self._device, dtype), targets.to(self._device)
 
-    def plain_step_s(self, inputs: Tensor, targets: Tensor) -> float:
-        """Seconds of one step without marks, as a training loop runs it."""
-        self._clock.mark()
+    def plain_step(self, inputs: Tensor, targets: Tensor) -> PlainStep:
+        """One step with no mark but before the optimizer."""
+        self._clock.lap()
         torch.autograd.backward(self._network.loss(self._model(inputs), targets))
+        self._clock.mark()
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._clock.mark()
-        return self._clock.intervals_s()[0]
+        ((compute_s, update_s),) = self._clock.laps_s()
+        return PlainStep(compute_s + update_s, update_s)
 
-    def marked_step(self, inputs: Tensor, targets: Tensor) -> MarkedStep:
-        """One step with a mark at every boundary."""
-        mark = self._clock.mark
-        mark()
-        value = inputs
-        for layer in self._layers:
-            value = layer(value)
-            if value.requires_grad:
-                value.register_hook(_marking(mark))
-            mark()
-        loss = self._network.loss(value, targets)
-        mark()
-        torch.autograd.backward(loss)
-        mark()
+    def marked_step(self, inputs: Tensor, targets: Tensor, in_flight: int = 1) -> MarkedStep:
+        """One step of `in_flight` microbatches, all forward and then all backward, with a mark at every boundary.
+
+        Returns the mean over the microbatches.
+        """
+        losses = [self._forward(inputs, targets) for _ in range(in_flight)]
+        for loss in losses:
+            self._clock.lap()
+            torch.autograd.backward(loss)
+            self._clock.mark()
+        self._clock.lap()
         for optimizer in self._optimizer_of:
             if optimizer is not None:
                 optimizer.step()
                 optimizer.zero_grad()
-            mark()
-        return self._parts(self._clock.intervals_s())
+            self._clock.mark()
+        laps_s = self._clock.laps_s()
+        forward_s = _mean(laps_s[:in_flight])
+        backward_s = _mean(laps_s[in_flight:-1])
+        return self._parts(forward_s, backward_s, laps_s[-1])
 
-    def _parts(self, intervals_s: list[float]) -> MarkedStep:
-        """Sort the intervals: layers forward, loss forward, loss backward, layers backward, layers update."""
-        count = len(self._layers)
-        forward_s, rest = intervals_s[:count], intervals_s[count:]
-        update_s = rest[-count:]
-        backward_s = rest[2 : len(rest) - count]
-        # Layers before the first one that learns have no gradient to hook: their backward does not happen.
-        unhooked = count - len(backward_s)
-        return MarkedStep(forward_s, [0.0] * unhooked + backward_s[::-1], update_s, rest[0], rest[1])
+    def _forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of one microbatch; marks after each layer and the loss, and hooks that will mark the backward."""
+        self._clock.lap()
+        value = inputs
+        for layer in self._layers:
+            value = layer(value)
+            if value.requires_grad:
+                value.register_hook(self._mark_gradient)
+            self._clock.mark()
+        loss = self._network.loss(value, targets)
+        self._clock.mark()
+        return loss
+
+    def _mark_gradient(self, _gradient: Tensor) -> None:
+        self._clock.mark()
+
+    def _parts(self, forward_s: list[float], backward_s: list[float], update_s: list[float]) -> MarkedStep:
+        """Sort the intervals. Backward comes last layer first, behind the loss.
+
+        Layers before the first one that learns have no gradient to hook: their backward does not happen.
+        """
+        unhooked = len(self._layers) - (len(backward_s) - 1)
+        layers_s = [0.0] * unhooked + backward_s[:0:-1]
+        return MarkedStep(forward_s[:-1], layers_s, update_s, forward_s[-1], backward_s[0])
 
 
-def _marking(mark: Callable[[], None]) -> Callable[[Tensor], None]:
-    def hook(_gradient: Tensor) -> None:
-        mark()
-
-    return hook
+def _mean(laps_s: list[list[float]]) -> list[float]:
+    return [sum(column) / len(laps_s) for column in zip(*laps_s, strict=True)]

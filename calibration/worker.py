@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from calibration.links import time_links
 from calibration.protocol import Setup
 from calibration.statistics import summarise
-from calibration.timing import InPlaceTimer, MarkedStep
+from calibration.timing import InPlaceTimer, MarkedStep, PlainStep
 from hetsim.costs import LOSS
 from hetsim.hardware.binding import pin, torch_device
 from hetsim.models.intake import layer_names
@@ -42,32 +42,34 @@ class _Worker:
     def __init__(self, setup: Setup, replies: TextIO) -> None:
         self._device = torch_device(setup.device, setup.device_type)
         self._networks = {spec.name: spec for spec in setup.networks}
+        self._type = setup.device_type.name
         self._seed = setup.seed
         self._replies = replies
         self._timer: tuple[str, InPlaceTimer, list[str]] | None = None
 
     def serve(self, command: dict[str, Any]) -> None:
         if command.pop("do") == "links":
-            self._reply("result", time_links(**command, device=self._device))
+            self._reply("result", time_links(**command, device=self._device, device_type=self._type))
         else:
             self._measure(**command)
         gc.collect()
 
-    def _measure(self, network: str, microbatch: int, budget_s: float, precision: float) -> None:
+    def _measure(self, network: str, microbatch: int, in_flight: int, budget_s: float, precision: float) -> None:
         timer, names = self._timer_of(network)
         inputs, targets = timer.batch(microbatch)
         for _ in range(WARM_UP_STEPS):
-            timer.marked_step(inputs, targets)
+            timer.marked_step(inputs, targets, in_flight)
         steps: list[MarkedStep] = []
-        whole_s: list[float] = []
+        plain: list[PlainStep] = []
         end = time.monotonic() + budget_s
         while not _enough(steps, precision, late=time.monotonic() > end):
-            steps.append(timer.marked_step(inputs, targets))
-            whole_s.append(timer.plain_step_s(inputs, targets))
-            self._reply("progress", {"count": len(steps), "median_s": summarise(whole_s).median_s})
-        self._reply("result", _samples(names, steps, whole_s))
+            steps.append(timer.marked_step(inputs, targets, in_flight))
+            if in_flight == 1:
+                plain.append(timer.plain_step(inputs, targets))
+            self._reply("progress", {"count": len(steps), "median_s": summarise([s.total_s for s in steps]).median_s})
+        self._reply("result", _samples(names, steps, plain))
         while not select.select([sys.stdin], [], [], 0)[0]:
-            timer.plain_step_s(inputs, targets)
+            timer.plain_step(inputs, targets)
 
     def _timer_of(self, network: str) -> tuple[InPlaceTimer, list[str]]:
         if self._timer is None or self._timer[0] != network:
@@ -91,7 +93,7 @@ def _enough(steps: list[MarkedStep], precision: float, *, late: bool) -> bool:
     return len(steps) >= 2 * FEWEST_STEPS and summarise([step.total_s for step in steps]).spread <= precision
 
 
-def _samples(names: list[str], steps: list[MarkedStep], whole_s: list[float]) -> dict[str, Any]:
+def _samples(names: list[str], steps: list[MarkedStep], plain: list[PlainStep]) -> dict[str, Any]:
     """Raw samples by layer, the loss among them."""
     layers = {
         name: {
@@ -106,7 +108,13 @@ def _samples(names: list[str], steps: list[MarkedStep], whole_s: list[float]) ->
         "backward_s": [step.loss_backward_s for step in steps],
         "update_s": [0.0],
     }
-    return {"layers": layers, "whole_s": whole_s}
+    return {
+        "layers": layers,
+        "marked_s": [step.total_s for step in steps],
+        "marked_update_s": [sum(step.update_s) for step in steps],
+        "whole_s": [step.total_s for step in plain],
+        "whole_update_s": [step.update_s for step in plain],
+    }
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from hetsim.cli.session import Session
 from hetsim.errors import InputError
 
 if TYPE_CHECKING:
-    from calibration.coordinator import Point
+    from calibration.points import Point
     from calibration.table import Closing
 
 SCHEMA_VERSION = 1
@@ -43,13 +43,10 @@ def calibrate(
 
 def curve_points(session: Session) -> dict[str, list[Point]]:
     """Network -> the points of its batch curves, each measured on all device types at once."""
-    from calibration.points import curve_microbatches
+    from calibration.points import curve_points as points_of
 
-    kinds = [kind.name for kind in session.scenario.cluster.used_types]
-    return {
-        spec.name: [dict.fromkeys(kinds, size) for size in curve_microbatches(spec, session.scenario.search)]
-        for spec in session.live
-    }
+    scenario = session.scenario
+    return {spec.name: list(points_of(spec, scenario.search, scenario.cluster)) for spec in session.live}
 
 
 def measure(session: Session, points: dict[str, list[Point]], budget_s: float, *, quiet: bool) -> None:
@@ -64,14 +61,14 @@ def _show_gaps(session: Session, points: dict[str, list[Point]], budget_s: float
     gaps = session.calibration.missing(points)
     count = sum(map(len, gaps.values()))
     if output == "json":
-        rows = [{"network": network, "microbatches": dict(point)} for network, rows in gaps.items() for point in rows]
+        rows = [
+            {"network": network, "microbatches": dict(point.microbatches), "in_flight": point.in_flight}
+            for network, rows in gaps.items()
+            for point in rows
+        ]
         print_json({"schema_version": SCHEMA_VERSION, "points": rows, "budget_s": budget_s, "estimated_s": count * budget_s})
         return
-    rows_text = [
-        (network, ", ".join(f"{kind} × {size}" for kind, size in point.items()))
-        for network, row in gaps.items()
-        for point in row
-    ]
+    rows_text = [(network, str(point)) for network, row in gaps.items() for point in row]
     print_table(f"{count} points, about {count * budget_s:.0f} s", ("network", "microbatches"), (), rows_text)
 
 

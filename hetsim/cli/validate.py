@@ -55,12 +55,12 @@ def validate(
 
 def _plan(session: Session, budget_s: float, *, quiet: bool) -> list[Planned]:
     """Plan every network, on costs measured at the very microbatches that the plans to be run use."""
-    from calibration.points import plan_microbatches
+    from calibration.points import plan_points
 
     for _ in range(PLANNING_ROUNDS):
         planned = [plan_network(session, spec) for spec in session.scenario.networks]
         wanted = {
-            p.spec.name: list(plan_microbatches((c.plan for c in to_run(p.result)), session.scenario.cluster))
+            p.spec.name: list(plan_points((c.plan for c in to_run(p.result)), session.scenario.cluster))
             for p in planned
             if p.spec in session.live
         }

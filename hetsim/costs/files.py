@@ -26,7 +26,7 @@ TRANSFERS_FILE = "transfers.csv"
 LAYER_COLUMNS = ("device_type", "layer", "microbatch", "forward_s", "backward_s")
 """Columns that a file of layer costs must have."""
 
-OPTIONAL_LAYER_COLUMNS = ("update_s", "saved_bytes", "spread", "samples", "tensor_parallel", "provenance")
+OPTIONAL_LAYER_COLUMNS = ("update_s", "saved_bytes", "spread", "samples", "tensor_parallel", "in_flight", "provenance")
 """Columns that it may have; a blank cell is as good as none."""
 
 TRANSFER_COLUMNS = ("operation", "group", "size_bytes", "seconds")
@@ -36,6 +36,8 @@ _GROUPS: dict[Operation, tuple[int, float, str]] = {
     "send_recv": (2, 2, "two devices, as a;b"),
     "all_reduce": (2, math.inf, "two devices or more, as a;b;c"),
     "bucket": (1, 1, "one device type"),
+    "post_send": (1, 1, "one device type"),
+    "post_receive": (1, 1, "one device type"),
 }
 """Fewest and most names in the group of an operation, and what they are."""
 
@@ -105,7 +107,7 @@ def _layers_file(path: Path, network: str) -> Path:
 def _read_layers(path: Path) -> tuple[Sheet, tuple[LayerCost, ...]]:
     sheet = read_sheet(path, title=LAYERS_TITLE, required=LAYER_COLUMNS, optional=OPTIONAL_LAYER_COLUMNS)
     rows = tuple(_layer_cost(row) for row in sheet.rows)
-    _check_unique(sheet, [(row.device_type, row.layer, row.tensor_parallel, row.microbatch) for row in rows])
+    _check_unique(sheet, [(row.device_type, row.layer, row.tensor_parallel, row.in_flight, row.microbatch) for row in rows])
     return sheet, rows
 
 
@@ -134,6 +136,7 @@ def _layer_cost(row: Row) -> LayerCost:
         spread=row.number("spread", 0.0),
         samples=samples,
         tensor_parallel=row.whole("tensor_parallel", 1, least=1),
+        in_flight=row.whole("in_flight", 1, least=1),
         provenance=cast("Provenance", row.choice("provenance", get_args(Provenance), likely)),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -27,9 +28,9 @@ class CostModel:
         self.cluster = cluster
         self.table = table
         self._type_of = {device.name: device.type for device in cluster.devices}
-        self._forward = _curves(table.layers, "forward_s")
-        self._backward = _curves(table.layers, "backward_s")
-        self._update = {(row.device_type, row.layer): row.update_s for row in table.layers}
+        self._forward = _Times(table.layers, "forward_s")
+        self._backward = _Times(table.layers, "backward_s")
+        self._update = _updates(table.layers)
         self._saved = _saved_bytes(table.layers)
 
     def missing(self, device_types: Iterable[str]) -> list[str]:
@@ -38,7 +39,7 @@ class CostModel:
             f"layer {layer.name} on {name}"
             for name in device_types
             for layer in self.chain.layers
-            if (name, layer.name) not in self._forward
+            if self._forward.curve((name, layer.name)) is None
         ]
 
     def require(self, device_types: Iterable[str]) -> None:
@@ -49,21 +50,23 @@ class CostModel:
 
     # --- computation -------------------------------------------------------------------------------------------------
 
-    def forward(self, device: str, layer: int, microbatch: int) -> Estimate:
-        """Forward of one layer for `microbatch` samples."""
-        return self._curve(self._forward, device, layer).at(microbatch)
+    def forward(self, device: str, layer: int, microbatch: int, *, pipelined: bool = False) -> Estimate:
+        """Forward of one layer for `microbatch` samples; `pipelined`: while other microbatches are in flight."""
+        return self._time(self._forward, device, layer, pipelined=pipelined).at(microbatch)
 
-    def backward(self, device: str, layer: int, microbatch: int) -> Estimate:
-        """Backward of one layer for `microbatch` samples."""
-        return self._curve(self._backward, device, layer).at(microbatch)
+    def backward(self, device: str, layer: int, microbatch: int, *, pipelined: bool = False) -> Estimate:
+        """Backward of one layer for `microbatch` samples; `pipelined`: while other microbatches are in flight."""
+        return self._time(self._backward, device, layer, pipelined=pipelined).at(microbatch)
 
-    def loss_forward(self, device: str, microbatch: int) -> Estimate:
+    def loss_forward(self, device: str, microbatch: int, *, pipelined: bool = False) -> Estimate:
         """Forward of the loss function; free where the table has no such row."""
-        return self._of_pseudo_layer(self._forward, device, microbatch)
+        curve = self._forward.curve((self._type_of[device], LOSS), pipelined=pipelined)
+        return curve.at(microbatch) if curve is not None else _NOTHING
 
-    def loss_backward(self, device: str, microbatch: int) -> Estimate:
+    def loss_backward(self, device: str, microbatch: int, *, pipelined: bool = False) -> Estimate:
         """Backward of the loss function; free where the table has no such row."""
-        return self._of_pseudo_layer(self._backward, device, microbatch)
+        curve = self._backward.curve((self._type_of[device], LOSS), pipelined=pipelined)
+        return curve.at(microbatch) if curve is not None else _NOTHING
 
     def update_s(self, device: str, layers: Sequence[int] | range) -> float:
         """Seconds of zeroing gradients and stepping the optimizer for `layers`."""
@@ -111,8 +114,15 @@ class CostModel:
 
     def bucket_s(self, device: str, size_bytes: int) -> float:
         """Seconds that packing and unpacking a gradient bucket takes the device; 0 where not measured."""
-        measured = self._transfer("bucket", (self._type_of[device],))
-        return measured.at(size_bytes).seconds if measured is not None else 0.0
+        return self._own_work_s("bucket", device, size_bytes)
+
+    def post_send_s(self, device: str, size_bytes: int) -> float:
+        """Seconds that handing a message over takes the device's processor; 0 where not measured."""
+        return self._own_work_s("post_send", device, size_bytes)
+
+    def post_receive_s(self, device: str, size_bytes: int) -> float:
+        """Seconds that posting a receive takes the device's processor; 0 where not measured."""
+        return self._own_work_s("post_receive", device, size_bytes)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -126,34 +136,56 @@ class CostModel:
     def _transfer(self, operation: Operation, group: tuple[str, ...]) -> Curve | None:
         return self._transfer_curves.get((operation, group))
 
-    def _curve(self, curves: dict[tuple[str, str], Curve], device: str, layer: int) -> Curve:
+    def _own_work_s(self, operation: Operation, device: str, size_bytes: int) -> float:
+        measured = self._transfer(operation, (self._type_of[device],))
+        return measured.at(size_bytes).seconds if measured is not None and size_bytes else 0.0
+
+    def _time(self, times: _Times, device: str, layer: int, *, pipelined: bool) -> Curve:
         kind, name = self._type_of[device], self.chain.layers[layer].name
-        curve = curves.get((kind, name))
+        curve = times.curve((kind, name), pipelined=pipelined)
         if curve is None:
             raise CostError(
                 f"the cost table {self.table.source or self.table.network} has no cost for layer {name} on {kind}"
             )
         return curve
 
-    def _of_pseudo_layer(self, curves: dict[tuple[str, str], Curve], device: str, microbatch: int) -> Estimate:
-        curve = curves.get((self._type_of[device], LOSS))
-        return curve.at(microbatch) if curve is not None else _NOTHING
+
+class _Times:
+    """The curves of one field of the layers' costs, plain and pipelined."""
+
+    def __init__(self, rows: Iterable[LayerCost], field: str) -> None:
+        mine = [row for row in rows if row.tensor_parallel == 1]
+        self._plain = _curves((row for row in mine if row.in_flight == 1), field)
+        self._pipelined = _curves((row for row in mine if row.in_flight > 1), field)
+
+    def curve(self, key: tuple[str, str], *, pipelined: bool = False) -> Curve | None:
+        """The curve of (device type, layer); where pipelined costs were not measured, the plain one serves, and the reverse."""
+        first, second = (self._pipelined, self._plain) if pipelined else (self._plain, self._pipelined)
+        return first.get(key) or second.get(key)
 
 
 def _curves(rows: Iterable[LayerCost], field: str) -> dict[tuple[str, str], Curve]:
     points: dict[tuple[str, str], list[LayerCost]] = defaultdict(list)
     for row in rows:
-        if row.tensor_parallel == 1:
-            points[row.device_type, row.layer].append(row)
+        points[row.device_type, row.layer].append(row)
     return {
         key: Curve.through(((r.microbatch, getattr(r, field), r.spread) for r in group), group[0].provenance)
         for key, group in points.items()
     }
 
 
+def _updates(rows: Iterable[LayerCost]) -> dict[tuple[str, str], float]:
+    """The median over the microbatches: an update does not depend on them."""
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        if row.tensor_parallel == 1 and row.in_flight == 1:
+            seconds[row.device_type, row.layer].append(row.update_s)
+    return {key: statistics.median(values) for key, values in seconds.items()}
+
+
 def _saved_bytes(rows: Iterable[LayerCost]) -> dict[tuple[str, str], Curve]:
     points: dict[tuple[str, str], list[tuple[int, float, float]]] = defaultdict(list)
     for row in rows:
-        if row.saved_bytes is not None and row.tensor_parallel == 1:
+        if row.saved_bytes is not None and row.tensor_parallel == 1 and row.in_flight == 1:
             points[row.device_type, row.layer].append((row.microbatch, float(row.saved_bytes), 0.0))
     return {key: Curve.through(group) for key, group in points.items()}

@@ -16,9 +16,9 @@ STEP = "@step"
 Provenance = Literal["measured", "interpolated", "extrapolated", "transferred", "specified"]
 """Where a number comes from. `specified`: written down by a person or taken from a datasheet."""
 
-Operation = Literal["send_recv", "all_reduce", "bucket"]
-"""What a transfer row times: one message to a neighbour; a sum over a group; or what one device spends on packing and
-unpacking a gradient bucket, without the exchange."""
+Operation = Literal["send_recv", "all_reduce", "bucket", "post_send", "post_receive"]
+"""What a transfer row times: one message to a neighbour; a sum over a group; or what a device's own processor spends: on packing
+gradients into a bucket, on handing a message over, on posting a receive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,10 @@ class LayerCost:
     """How many timings the medians stand on; 0 where nobody timed."""
 
     tensor_parallel: int = 1
+    in_flight: int = 1
+    """Microbatches that were forward before the first was backward: 1 as in plain training, more as in a pipeline. There memory is
+    colder, and all but the first microbatch add to gradients that exist."""
+
     provenance: Provenance = "measured"
 
 

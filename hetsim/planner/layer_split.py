@@ -61,7 +61,9 @@ class LayerSplit:
     def table(self) -> StageTable:
         """The stages and links to choose from."""
         types = tuple(dict.fromkeys(pool.device_type for pool in self.pools))
-        at_size = stage_costs(self.costs, types, self.training.global_batch // self.microbatches)
+        at_size = stage_costs(
+            self.costs, types, self.training.global_batch // self.microbatches, pipelined=self.microbatches > 1
+        )
         return StageTable(self.costs, self.training, self.pools, self.microbatches, at_size)
 
     @cached_property

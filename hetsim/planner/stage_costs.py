@@ -68,8 +68,8 @@ class StageCosts:
         return np.asarray(fixed_bytes + buffers_bytes + saved_bytes * in_flight, dtype=np.int64)
 
 
-def stage_costs(costs: CostModel, types: Sequence[str], microbatch: int) -> StageCosts:
-    """The prefix sums of `costs` at `microbatch` samples for device types of the cluster."""
+def stage_costs(costs: CostModel, types: Sequence[str], microbatch: int, *, pipelined: bool = False) -> StageCosts:
+    """The prefix sums of `costs` at `microbatch` samples for device types of the cluster; see `CostModel.forward`."""
     chain, layers = costs.chain, range(len(costs.chain))
     priced = {(row.device_type, row.layer) for row in costs.table.layers if row.tensor_parallel == 1}
     speaks_for = {device.type: device.name for device in reversed(costs.cluster.devices)}
@@ -82,12 +82,12 @@ def stage_costs(costs: CostModel, types: Sequence[str], microbatch: int) -> Stag
             update_s[row, layer] = costs.update_s(device, (layer,))
             saved_bytes[row, layer] = costs.saved_bytes(device, layer, microbatch)
             if (kind, chain.layers[layer].name) in priced:
-                forward_s[row, layer] = costs.forward(device, layer, microbatch).seconds
-                backward_s[row, layer] = costs.backward(device, layer, microbatch).seconds
+                forward_s[row, layer] = costs.forward(device, layer, microbatch, pipelined=pipelined).seconds
+                backward_s[row, layer] = costs.backward(device, layer, microbatch, pipelined=pipelined).seconds
             else:
                 unpriced[row, layer] = 1
-        forward_s[row, -1] += costs.loss_forward(device, microbatch).seconds
-        backward_s[row, -1] += costs.loss_backward(device, microbatch).seconds
+        forward_s[row, -1] += costs.loss_forward(device, microbatch, pipelined=pipelined).seconds
+        backward_s[row, -1] += costs.loss_backward(device, microbatch, pipelined=pipelined).seconds
     limits = [costs.cluster.device_types[kind].memory_bytes for kind in types]
     return StageCosts(
         chain=chain,

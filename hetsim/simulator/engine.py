@@ -2,7 +2,7 @@
 
 Each device is a process that walks its list of actions; what a list entry means stands in `hetsim.schedule`. Rules:
 
-* a device computes one thing at a time; it does not compute while it waits for a message;
+* a device computes one thing at a time; it does not compute while it waits for a message, nor while it posts one;
 * a message travels once its send and its receive are both posted, and the channel from that device to the other is free;
 * a bucket's all-reduce starts once all its devices have packed it and are done with earlier ones, and ends for all at once.
 
@@ -64,9 +64,11 @@ class _Step:
             match action.kind:
                 case Kind.RECV_F | Kind.RECV_B:
                     sent = Kind.SEND_F if action.kind is Kind.RECV_F else Kind.SEND_B
+                    yield self._posting(device, action)
                     self._event(self.posted, (number, action.stage, sent, action.item)).succeed()
                     self.env.process(self._receive(device, action, (number, action.stage, sent, action.item)))
                 case Kind.SEND_F | Kind.SEND_B:
+                    yield self._posting(device, action)
                     sends.append(self.env.process(self._send(device, action, number, replica)))
                 case Kind.FORWARD:
                     if action.stage > 0:
@@ -83,6 +85,9 @@ class _Step:
                     yield from self._compute(device, action)
                 case Kind.REDUCE:
                     pass  # runs beside the computation, in _reduce
+
+    def _posting(self, device: str, action: Action) -> simpy.Event:
+        return self.env.timeout(self.prices.post_ns[device, action.stage, action.kind])
 
     def _compute(self, device: str, action: Action) -> Process:
         start_ns = self._now()

@@ -35,7 +35,10 @@ class Prices:
     """The same backward in pieces, for the microbatch that completes the gradients; with the packing of buckets."""
 
     send_ns: Mapping[tuple[str, int, Kind], int]
-    """SEND_F and SEND_B."""
+    """SEND_F and SEND_B: how long the message travels."""
+
+    post_ns: Mapping[tuple[str, int, Kind], int]
+    """SEND_F, SEND_B, RECV_F and RECV_B: how long posting it occupies the device."""
 
     reduce_ns: tuple[int, ...]
     """By bucket."""
@@ -48,6 +51,7 @@ def price(schedule: Schedule, costs: CostModel, scale: Scale | None = None) -> P
     compute_ns: dict[tuple[str, int, Kind], int] = {}
     last_backward: dict[tuple[str, int], tuple[BackwardPart, ...]] = {}
     send_ns: dict[tuple[str, int, Kind], int] = {}
+    post_ns: dict[tuple[str, int, Kind], int] = {}
     for replica in schedule.plan.replicas:
         for number, stage in enumerate(replica.stages):
             key = (stage.device, number)
@@ -59,22 +63,31 @@ def price(schedule: Schedule, costs: CostModel, scale: Scale | None = None) -> P
             last_backward[key] = _parts(schedule, stage, backward_s, costs)
             for kind, neighbour, size_bytes in _messages(number, replica, costs):
                 send_ns[*key, kind] = _ns(costs.send_s(stage.device, neighbour, size_bytes))
+                post_ns[*key, kind] = _ns(costs.post_send_s(stage.device, size_bytes))
+                answer = Kind.RECV_B if kind is Kind.SEND_F else Kind.RECV_F
+                post_ns[*key, answer] = _ns(costs.post_receive_s(stage.device, size_bytes))
     reduce_ns = tuple(_ns(costs.reduce_s(b.segment.devices, b.size_bytes)) for b in schedule.buckets)
-    return Prices(start_ns, compute_ns, last_backward, send_ns, reduce_ns)
+    return Prices(start_ns, compute_ns, last_backward, send_ns, post_ns, reduce_ns)
 
 
 def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
+def is_pipelined(replica: Replica) -> bool:
+    """Whether a device of `replica` has several microbatches in flight, which its costs depend on."""
+    return len(replica.stages) > 1 and replica.microbatches > 1
+
+
 def _stage_seconds(stage: Stage, replica: Replica, costs: CostModel, seconds: Scale) -> tuple[float, list[float]]:
     """Forward of a microbatch, and its backward layer by layer from the last to the first (the loss with the last)."""
     device, size = stage.device, replica.microbatch_samples
-    forward_s = sum(seconds(device, costs.forward(device, layer, size)) for layer in stage.layers)
-    backward_s = [seconds(device, costs.backward(device, layer, size)) for layer in reversed(stage.layers)]
+    mode = is_pipelined(replica)
+    forward_s = sum(seconds(device, costs.forward(device, layer, size, pipelined=mode)) for layer in stage.layers)
+    backward_s = [seconds(device, costs.backward(device, layer, size, pipelined=mode)) for layer in reversed(stage.layers)]
     if stage.stop == len(costs.chain):
-        forward_s += seconds(device, costs.loss_forward(device, size))
-        backward_s[0] += seconds(device, costs.loss_backward(device, size))
+        forward_s += seconds(device, costs.loss_forward(device, size, pipelined=mode))
+        backward_s[0] += seconds(device, costs.loss_backward(device, size, pipelined=mode))
     return forward_s, backward_s
 
 

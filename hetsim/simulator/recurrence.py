@@ -125,7 +125,8 @@ class _Walk:
     def _do(self, device: str, action: Action) -> None:
         match action.kind:
             case Kind.RECV_F | Kind.RECV_B | Kind.SEND_F | Kind.SEND_B:
-                self.posted_ns.setdefault(Node(device, action), (self.free_ns[device], self.last[device]))
+                self.free_ns[device] += self.prices.post_ns[device, action.stage, action.kind]
+                self.posted_ns[Node(device, action)] = (self.free_ns[device], self.last[device])
             case Kind.FORWARD | Kind.BACKWARD:
                 self._compute(device, action, self._message(device, action))
             case Kind.UPDATE:

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from calibration.points import curve_microbatches, gradient_sizes, message_sizes, plan_microbatches
+from calibration.points import Point, curve_microbatches, curve_points, gradient_sizes, message_sizes, plan_points
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.plan import Plan
 from hetsim.scenario.types import NetworkSpec, Search
@@ -22,13 +22,20 @@ def test_curves_span_what_plans_ask_for():
     assert max(ratios) / min(ratios) < 1.3, "even on a log scale"
 
 
+def test_curves_have_pipelined_points_at_both_ends():
+    points = curve_points(NetworkSpec("n", Training(64)), Search(), CLUSTER)
+    assert [p for p in points if p.in_flight > 1] == [Point.of({"A": 32, "B": 32}, 2), Point.of({"A": 4, "B": 4}, 4)]
+    alone = curve_points(NetworkSpec("n", Training(64)), Search(strategies=("data_parallel",)), CLUSTER)
+    assert all(p.in_flight == 1 for p in alone)
+
+
 def test_a_tiny_batch_has_few_points():
     assert curve_microbatches(NetworkSpec("n", Training(2)), Search()) == (1, 2)
 
 
 def test_the_shares_of_a_plan_are_measured_together():
     plans = [Plan.parse("a0[0:2] 28/1 | b0[0:2] 4/1"), Plan.parse("a0[0:1] > b0[1:2] 32/8; 1f1b")]
-    assert plan_microbatches(plans, CLUSTER) == ({"A": 28, "B": 4}, {"A": 4, "B": 4})
+    assert plan_points(plans, CLUSTER) == (Point.of({"A": 28, "B": 4}), Point.of({"A": 4, "B": 4}, 4))
 
 
 def test_message_sizes_reach_the_largest_boundary():

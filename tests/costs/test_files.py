@@ -37,6 +37,7 @@ layer_costs = st.builds(
     spread=seconds,
     samples=counts,
     tensor_parallel=st.integers(1, 64),
+    in_flight=st.integers(1, 8),
     provenance=st.sampled_from(PROVENANCES),
 )
 devices = st.from_regex(r"[\w.-]+", fullmatch=True)
@@ -53,7 +54,11 @@ same_folder = settings(deadline=None, max_examples=60, suppress_health_check=[He
 
 
 @same_folder
-@given(st.lists(layer_costs, min_size=1, unique_by=lambda r: (r.device_type, r.layer, r.tensor_parallel, r.microbatch)))
+@given(
+    st.lists(
+        layer_costs, min_size=1, unique_by=lambda r: (r.device_type, r.layer, r.tensor_parallel, r.in_flight, r.microbatch)
+    )
+)
 def test_layer_costs_come_back_as_they_were_and_as_the_same_bytes(tmp_path, rows):
     path = tmp_path / "net.csv"
     write_layer_costs(path, rows, ["where from", "", "by, whom"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetsim.costs import CostModel, CostTable, LayerCost
+from hetsim.costs import CostModel, CostTable, LayerCost, TransferCost
 from hetsim.exchange import buckets
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.plan import Plan
@@ -16,7 +16,9 @@ from hetsim.simulator import predict, price, simulate, solve, step_ns
 from hetsim.workload import Chain, Layer, Training
 
 
-def make_costs(forward_s, backward_s, *, latency_s=0.0, bandwidth=1e30, parameters=(), output_bytes=0, update_s=0.0):
+def make_costs(
+    forward_s, backward_s, *, latency_s=0.0, bandwidth=1e30, parameters=(), output_bytes=0, update_s=0.0, post_s=0.0
+):
     """Costs of a chain on devices d0, d1, …; forward_s[d][l] is the time of one sample of layer l on device d."""
     types = {f"t{d}": DeviceType(f"t{d}") for d in range(len(forward_s))}
     devices = tuple(Device(f"d{d}", f"t{d}", "n") for d in range(len(forward_s)))
@@ -29,7 +31,12 @@ def make_costs(forward_s, backward_s, *, latency_s=0.0, bandwidth=1e30, paramete
         for d, (row_f, row_b) in enumerate(zip(forward_s, backward_s, strict=True))
         for i, (f, b) in enumerate(zip(row_f, row_b, strict=True))
     )
-    return CostModel(chain, cluster, CostTable("net", rows))
+    posts = tuple(
+        TransferCost(operation, (kind,), 10**5, post_s * share)
+        for kind in types
+        for operation, share in (("post_send", 1.0), ("post_receive", 0.5))
+    )
+    return CostModel(chain, cluster, CostTable("net", rows, posts))
 
 
 def both(plan, costs):
@@ -96,6 +103,7 @@ def cases(draw):
         parameters=draw(st.lists(st.integers(1, 400_000), max_size=3)),
         output_bytes=draw(st.integers(0, 10**5)),
         update_s=draw(seconds),
+        post_s=draw(seconds),
     )
     replicas, device = [], 0
     for stages in stage_counts:
@@ -153,6 +161,7 @@ def test_uniform_slow_down_scales_time(case, factor):
         {k: ns * factor for k, ns in prices.compute_ns.items()},
         {k: tuple(type(p)(p.duration_ns * factor, p.ready) for p in v) for k, v in prices.last_backward.items()},
         {k: ns * factor for k, ns in prices.send_ns.items()},
+        {k: ns * factor for k, ns in prices.post_ns.items()},
         tuple(ns * factor for ns in prices.reduce_ns),
     )
     assert step_ns(schedule, slower) == factor * step_ns(schedule, prices)

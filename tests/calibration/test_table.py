@@ -1,0 +1,63 @@
+"""From raw samples to costs: medians, the optimizer's share, the step's overhead, the closing test."""
+
+import pytest
+
+from calibration.table import closing, cost_table
+from hetsim.costs import LOSS, STEP
+
+
+def row(microbatch=8, in_flight=1, *, forward_s=(0.1, 0.1, 0.9), gap_s=0.002):
+    """A point of two layers and the loss: three marked steps, and as many whole ones where `in_flight` is 1."""
+    layers = {
+        "a": {"forward_s": list(forward_s), "backward_s": [0.2] * 3, "update_s": [0.006] * 3},
+        "b": {"forward_s": [0.05] * 3, "backward_s": [0.1] * 3, "update_s": [0.002] * 3},
+        LOSS: {"forward_s": [0.001] * 3, "backward_s": [0.002] * 3, "update_s": [0.0]},
+    }
+    marked_s = [f + 0.2 + 0.05 + 0.1 + 0.003 + 0.008 for f in forward_s]
+    whole = in_flight == 1
+    return {
+        "device_type": "fast",
+        "microbatch": microbatch,
+        "in_flight": in_flight,
+        "layers": layers,
+        "marked_s": marked_s,
+        "marked_update_s": [0.008] * 3,
+        "whole_s": [m - 0.008 + 0.004 + gap_s for m in marked_s] if whole else [],
+        "whole_update_s": [0.004] * 3 if whole else [],
+    }
+
+
+def costs_of(*rows):
+    return {(c.layer, c.in_flight): c for c in cost_table("net", rows, ()).layers}
+
+
+def test_costs_are_medians():
+    costs = costs_of(row())
+    assert costs["a", 1].forward_s == 0.1
+    assert costs["a", 1].backward_s == 0.2
+    assert costs[LOSS, 1].forward_s == 0.001
+    assert costs["a", 1].samples == 3
+
+
+def test_one_optimizer_is_divided_as_many_were():
+    costs = costs_of(row())
+    assert (costs["a", 1].update_s, costs["b", 1].update_s) == pytest.approx((0.003, 0.001))
+
+
+def test_overhead_of_a_step_is_what_the_parts_do_not_explain_even_when_a_burst_hits_a_pair():
+    assert costs_of(row())[STEP, 1].update_s == pytest.approx(0.002)
+    assert costs_of(row(gap_s=-0.002))[STEP, 1].update_s == 0.0
+
+
+def test_closing_test_compares_parts_with_the_whole():
+    (test,) = closing([row(), row(4, in_flight=4)])
+    assert test.parts_s == pytest.approx(0.1 + 0.2 + 0.05 + 0.1 + 0.003 + 0.004)
+    assert test.whole_s == pytest.approx(test.parts_s + 0.002)
+    assert test.error == pytest.approx(-0.002 / test.whole_s)
+
+
+def test_pipelined_points_price_pipelines_alone():
+    costs = costs_of(row(), row(4, in_flight=4, forward_s=(0.3, 0.3, 0.3)))
+    assert costs["a", 4].forward_s == 0.3
+    assert costs["a", 1].forward_s == 0.1
+    assert sum(layer == STEP for layer, _ in costs) == 1

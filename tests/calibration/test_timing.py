@@ -1,0 +1,74 @@
+"""Marks in place: every layer's forward and backward is timed, and is that layer's."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from calibration.timing import InPlaceTimer
+from hetsim.models.network import Network
+from hetsim.workload import Training
+
+
+class Sleep(torch.autograd.Function):
+    """Passes its input on after some time, and its gradient after some other."""
+
+    @staticmethod
+    def forward(context, value, forward_s, backward_s):
+        time.sleep(forward_s)
+        context.backward_s = backward_s
+        return value * 1
+
+    @staticmethod
+    def backward(context, gradient):
+        time.sleep(context.backward_s)
+        return gradient, None, None
+
+
+class Sleepy(nn.Module):
+    def __init__(self, forward_s, backward_s, *, learns):
+        super().__init__()
+        self.seconds = forward_s, backward_s
+        self.inner = nn.Linear(4, 4) if learns else nn.Identity()
+
+    def forward(self, value):
+        return Sleep.apply(self.inner(value), *self.seconds)
+
+
+def make_timer(*layers):
+    def make_batch(samples, generator):
+        return torch.randn(samples, 4, generator=generator), torch.randint(4, (samples,), generator=generator)
+
+    network = Network("net", nn.Sequential(*layers), make_batch, nn.functional.cross_entropy)
+    return InPlaceTimer(network, Training(2), torch.device("cpu"), seed=0)
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_each_layer_gets_its_own_time(in_flight):
+    timer = make_timer(Sleepy(0.02, 0.05, learns=True), Sleepy(0.04, 0.01, learns=True), Sleepy(0.001, 0.03, learns=True))
+    step = timer.marked_step(*timer.batch(2), in_flight)
+    # Sleeping takes at least as long as it is told to, and what belongs to another layer is longer than any overhead here.
+    assert [round(s, 2) >= told for s, told in zip(step.forward_s, (0.02, 0.04, 0.0), strict=True)] == [True] * 3
+    order = sorted(range(3), key=lambda layer: step.backward_s[layer])
+    assert order == [1, 2, 0], "backward times belong to their layers"
+    assert sorted(range(3), key=lambda layer: step.forward_s[layer]) == [2, 0, 1]
+    assert step.total_s >= 0.02 + 0.04 + 0.05 + 0.01 + 0.03
+
+
+def test_layers_before_the_first_that_learns_have_no_backward():
+    timer = make_timer(nn.Identity(), Sleepy(0.0, 0.02, learns=True))
+    step = timer.marked_step(*timer.batch(2))
+    assert step.backward_s[0] == 0.0
+    assert step.backward_s[1] >= 0.02
+
+
+def test_timing_leaves_the_network_as_it_is():
+    timer = make_timer(nn.Linear(4, 4), nn.Linear(4, 4))
+    before = [p.clone() for p in timer._model.parameters()]
+    for _ in range(20):
+        timer.plain_step(*timer.batch(2))
+        timer.marked_step(*timer.batch(2))
+    after = list(timer._model.parameters())
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(before, after, strict=True))
+    assert all(p.grad is None for p in after)
