@@ -97,9 +97,10 @@ def _gap_s(row: Mapping[str, Any]) -> float:
     """
     columns = ("whole_s", "whole_update_s", "marked_s", "marked_update_s")
     pairs = zip(*(row[column] for column in columns), strict=True)
-    return statistics.median(
+    gaps: list[float] = [
         whole - whole_update - marked + marked_update for whole, whole_update, marked, marked_update in pairs
-    )
+    ]
+    return statistics.median(gaps)
 
 
 def _transfer_cost(row: Mapping[str, Any]) -> TransferCost:
