@@ -47,8 +47,8 @@ def plans_of_user(session: Session, spec: NetworkSpec, texts: Sequence[str]) -> 
     return plans
 
 
-def to_run(result: PlanningResult) -> list[Candidate]:
-    """The plans worth running beside the chosen one: each baseline, and the best of each strategy and schedule."""
+def to_run(result: PlanningResult) -> dict[str, Candidate]:
+    """The plans worth running, by label: the chosen one, each baseline, and the best of each strategy and schedule."""
     rows = {str(result.chosen.plan): result.chosen}
     for baseline in result.baselines:
         rows.setdefault(str(baseline.plan), baseline)
@@ -57,11 +57,15 @@ def to_run(result: PlanningResult) -> list[Candidate]:
         best_of_kind.setdefault((candidate.strategy, candidate.plan.schedule), candidate)
     for candidate in best_of_kind.values():
         rows.setdefault(str(candidate.plan), candidate)
-    return list(rows.values())
+    labelled: dict[str, Candidate] = {}
+    for candidate in rows.values():
+        label = _label(result, candidate)
+        labelled[label if label not in labelled else f"{label}: {candidate.plan}"] = candidate
+    return labelled
 
 
-def label_of(result: PlanningResult, candidate: Candidate) -> str:
-    """What a plan is called in a comparison: a baseline's own name where it is one, so that `even split` is always found."""
+def _label(result: PlanningResult, candidate: Candidate) -> str:
+    """What a plan is called in a comparison: a baseline's own name where it is one, so that the even split is always found."""
     names = [baseline.name for baseline in result.baselines if baseline.plan == candidate.plan]
     return names[0] if names else candidate.name
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hetsim.cli.calibrate import curve_points, measure
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
-from hetsim.cli.planning import Planned, candidate_rows, label_of, plan_network, to_run
+from hetsim.cli.planning import Planned, candidate_rows, plan_network, to_run
 from hetsim.cli.render import show, validation_document, write_pictures, write_report
 from hetsim.cli.run import execute
 from hetsim.cli.session import Session
@@ -60,7 +60,7 @@ def _plan(session: Session, budget_s: float, *, quiet: bool) -> list[Planned]:
     for _ in range(PLANNING_ROUNDS):
         planned = [plan_network(session, spec) for spec in session.scenario.networks]
         wanted = {
-            p.spec.name: list(plan_points((c.plan for c in to_run(p.result)), session.scenario.cluster))
+            p.spec.name: list(plan_points((c.plan for c in to_run(p.result).values()), session.scenario.cluster))
             for p in planned
             if p.spec in session.live
         }
@@ -76,7 +76,7 @@ def _run_and_compare(
     """Write the predictions down, run the plans, and set the two side by side."""
     cases: list[Case] = []
     predictions = {
-        p.spec.name: {label_of(p.result, c): p.predict(c.plan, session.scenario.seed) for c in to_run(p.result)}
+        p.spec.name: {label: p.predict(c.plan, session.scenario.seed) for label, c in to_run(p.result).items()}
         for p in planned
     }
     run.write_json("plans.json", plans_document(row for p in planned for row in candidate_rows(p, session.scenario.seed)))
