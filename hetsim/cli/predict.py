@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,7 @@ def predict(
                 )
             )
             devices += summarise_devices(prediction.timeline, plan, network=spec.name, case=label, label="predicted")
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "scenario": session.scenario.name,
-        "predictions": [_document(*row) for row in predictions],
-    }
+    document = predictions_document(session.scenario.name, predictions)
     with session.new_run(runs) as run:
         run.write_json("result.json", document)
         for network, label, prediction in predictions:
@@ -68,6 +64,12 @@ def predict(
         limits = [(n, label, row.what, f"{row.share:.0%}") for n, label, p in predictions for row in p.limits]
         print_table("what the step is made of, along its critical path", ("network", "case", "what"), ("share",), limits)
     talk(f"saved {run.path}")
+
+
+def predictions_document(scenario: str, predictions: Iterable[tuple[str, str, Prediction]]) -> dict[str, Any]:
+    """The documented JSON form of predictions, each with its network and label."""
+    rows = [_document(*row) for row in predictions]
+    return {"schema_version": SCHEMA_VERSION, "scenario": scenario, "predictions": rows}
 
 
 def _document(network: str, label: str, prediction: Prediction) -> dict[str, Any]:

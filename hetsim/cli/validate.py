@@ -9,6 +9,7 @@ from hetsim.cli.calibrate import curve_points, measure
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
 from hetsim.cli.planning import Planned, candidate_rows, plan_network, to_run
+from hetsim.cli.predict import predictions_document
 from hetsim.cli.render import show, validation_document, write_pictures, write_report
 from hetsim.cli.run import execute
 from hetsim.cli.session import Session
@@ -80,6 +81,8 @@ def _run_and_compare(
         for p in planned
     }
     run.write_json("plans.json", plans_document(row for p in planned for row in candidate_rows(p, session.scenario.seed)))
+    written = [(network, label, prediction) for network, rows in predictions.items() for label, prediction in rows.items()]
+    run.write_json("predictions.json", predictions_document(session.scenario.name, written))
     for p in planned:
         name = p.spec.name
         plans = {label: prediction.plan for label, prediction in predictions[name].items()}

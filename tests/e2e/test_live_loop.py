@@ -80,6 +80,7 @@ def test_the_loop_ends_with_a_result_a_trace_and_a_report(hetsim, tmp_path):
         "scenario.yaml",
         "result.json",
         "plans.json",
+        "predictions.json",
         "report.html",
         "figures/comparison.png",
     } <= written
