@@ -1,7 +1,8 @@
 """Peak memory of each device under a plan.
 
-peak = parameters + gradients + optimizer state + gradient buckets + activations in flight (those of the microbatches whose
-forward is done and whose backward is not, at the worst moment of the device's schedule) + the stage's input and output buffers.
+peak = parameters + gradients + optimizer state + activations in flight (those of the microbatches whose forward is done and
+whose backward is not, at the worst moment of the device's schedule) + the stage's input and output buffers. Gradients live in
+the buckets in which they are exchanged, so these add nothing.
 """
 
 from __future__ import annotations
