@@ -2,10 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from hetsim.costs import files
+from hetsim.costs import Operation, files
 from hetsim.plan import Plan
 from hetsim.scenario import load_scenario, schema
 
@@ -31,7 +32,8 @@ def test_its_cost_files_are_read(tmp_path):
     (tmp_path / "net.csv").write_text(layers)
     (tmp_path / "transfers.csv").write_text(transfers)
     table = files.read_cost_table(tmp_path, "net")
-    assert (len(table.layers), len(table.transfers)) == (5, 3)
+    assert len(table.layers) == 5
+    assert sorted(row.operation for row in table.transfers) == sorted(get_args(Operation)), "every operation is shown once"
 
 
 def sections(base: type[schema.Section] = schema.Section):
