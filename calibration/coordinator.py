@@ -163,7 +163,7 @@ class Calibration:
         names = [device.name for device in cluster.devices]
         common: dict[str, Any] = {"do": "links", "names": names, "port": _free_port()} | self._link_sizes()
         results = workers.ask({name: {**common, "rank": rank} for rank, name in enumerate(names)})
-        transfers = _merge_stamps(row for rows in results.values() for row in rows)
+        transfers = _merge_stamps(row for name in names for row in results[name])
         self._store.add(self._link_key(), {"kind": "links", "fingerprint": self._prints, "transfers": transfers})
 
     def _link_sizes(self) -> dict[str, list[int]]:

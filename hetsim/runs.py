@@ -8,7 +8,7 @@
         result.json          cases and how the devices spend the step
         plans.json           planning candidates
         timelines/*.csv      predicted and measured timelines
-        timeline.trace.json  the same for Perfetto
+        traces/*.json       the same for Perfetto
         report.html, figures, log.txt
 
 A run is written into `NAME.partial`, which loses its suffix when all is there, so a path told while it ran stays true if it

@@ -148,3 +148,16 @@ def test_a_validation_by_hand():
         assert mine["update"] == pytest.approx(0.03)
         assert mine["forward"] == pytest.approx(7 * 0.4 if device == "f" else 1.6)
         assert chosen.timeline.busy_s(device, Kind.BACKWARD) == pytest.approx(mine["backward"])
+
+
+def test_a_pipeline_is_priced_from_its_own_curves():
+    """Rows with several microbatches in flight price stages of pipelines, and nothing else."""
+    colder = tuple(replace(row, in_flight=4, forward_s=3 * row.forward_s) for row in ROWS if row.layer != STEP)
+    costs = costs_of((*ROWS, *colder))
+    for layer in range(2):
+        plain, pipelined = costs.forward("f", layer, 1), costs.forward("f", layer, 1, pipelined=True)
+        assert pipelined.seconds == pytest.approx(3 * plain.seconds)
+        assert costs.backward("f", layer, 1) == costs.backward("f", layer, 1, pipelined=True)
+    assert costs_of().forward("f", 0, 1, pipelined=True) == costs_of().forward("f", 0, 1), (
+        "without such rows the plain serve"
+    )

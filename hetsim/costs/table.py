@@ -58,7 +58,7 @@ class TransferCost:
 
     operation: Operation
     group: tuple[str, ...]
-    """Names of the devices that take part, sorted; for `bucket` one device type."""
+    """Names of the devices that take part, sorted; for what a device does by itself, its device type."""
 
     size_bytes: int
     seconds: float

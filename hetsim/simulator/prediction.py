@@ -94,7 +94,7 @@ def limits(schedule: Schedule, costs: CostModel) -> tuple[Share, ...]:
         if word is None:
             continue
         on_device = node.action.kind in (Kind.FORWARD, Kind.BACKWARD, Kind.UPDATE)
-        # A cause may end before its effect starts only by the start-up cost of the step; the rest is gap-free.
+        # What lies between a cause and its effect (the start of the step, posting a message) counts with the effect.
         seconds[f"{word} on {node.device}" if on_device else word] += (solution.end_ns[node] - previous_ns) / 1e9
         previous_ns = solution.end_ns[node]
     total = sum(seconds.values()) or 1.0

@@ -62,8 +62,10 @@ def price(schedule: Schedule, costs: CostModel, scale: Scale | None = None) -> P
             compute_ns[*key, Kind.UPDATE] = _ns(costs.update_s(stage.device, stage.layers))
             last_backward[key] = _parts(schedule, stage, backward_s, costs)
             for kind, neighbour, size_bytes in _messages(number, replica, costs):
-                send_ns[*key, kind] = _ns(costs.send_s(stage.device, neighbour, size_bytes))
-                post_ns[*key, kind] = _ns(costs.post_send_s(stage.device, size_bytes))
+                post_s = costs.post_send_s(stage.device, size_bytes)
+                post_ns[*key, kind] = _ns(post_s)
+                # A message is timed from the call that posts it, so what the call takes is not counted again.
+                send_ns[*key, kind] = _ns(max(0.0, costs.send_s(stage.device, neighbour, size_bytes) - post_s))
                 answer = Kind.RECV_B if kind is Kind.SEND_F else Kind.RECV_F
                 post_ns[*key, answer] = _ns(costs.post_receive_s(stage.device, size_bytes))
     reduce_ns = tuple(_ns(costs.reduce_s(b.segment.devices, b.size_bytes)) for b in schedule.buckets)

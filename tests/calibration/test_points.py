@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+from calibration.links import reduce_groups
 from calibration.points import Point, curve_microbatches, curve_points, gradient_sizes, message_sizes, plan_points
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.plan import Plan
@@ -47,3 +48,10 @@ def test_gradient_sizes_hold_the_very_buckets():
     chain = Chain("n", (Layer("l0", (10_000,)), Layer("l1", (500_000,))))
     sizes = gradient_sizes(chain, CLUSTER)
     assert {2_000_000, 40_000} <= set(sizes)
+
+
+def test_every_small_group_is_reduced_and_large_worlds_keep_to_pairs_and_the_whole():
+    assert reduce_groups(2) == [(0, 1)]
+    assert len(reduce_groups(4)) == 6 + 4 + 1
+    assert len(reduce_groups(8)) == 28 + 1
+    assert reduce_groups(8)[-1] == tuple(range(8))
