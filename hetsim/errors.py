@@ -64,6 +64,15 @@ class HetsimError(Exception):
         return "\n".join(str(problem) for problem in self.problems)
 
 
+def described(error: BaseException) -> str:
+    """`error` in a line: its type and what it says, as far as it can say anything."""
+    try:
+        said = str(error)
+    except Exception:
+        said = ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 class InputError(HetsimError):
     """Something that the user wrote cannot be used."""
 

@@ -26,7 +26,7 @@ class Measurement:
     """Seconds of each step, from the instant at which all devices start it to the end of the last device's update."""
 
     losses: tuple[float, ...]
-    """Of each step, averaged over the global batch."""
+    """Of each step, averaged over the global batch. Training that diverges has NaN or infinity here, and in JSON null."""
 
     timeline: Timeline
     """Of the step whose total is the median (the lower one of the middle two)."""
@@ -56,12 +56,13 @@ class Measurement:
                 "schema_version": SCHEMA_VERSION,
                 "plan": str(self.plan),
                 "step_s": self.step_s,
-                "losses": self.losses,
+                "losses": [loss if math.isfinite(loss) else None for loss in self.losses],
                 "timeline": [[s.device, s.action, s.start_ns, s.end_ns] for s in self.timeline.spans],
                 "peak_bytes": dict(self.peak_bytes),
                 "median_s": self.median_s,
                 "interval_s": self.interval_s,
-            }
+            },
+            allow_nan=False,
         )
 
     @classmethod
@@ -75,7 +76,7 @@ class Measurement:
             return cls(
                 plan=Plan.parse(row["plan"]),
                 step_s=tuple(row["step_s"]),
-                losses=tuple(row["losses"]),
+                losses=tuple(math.nan if loss is None else loss for loss in row["losses"]),
                 timeline=Timeline.of(span(*columns) for columns in row["timeline"]),
                 peak_bytes=row["peak_bytes"],
             )

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from hetsim.errors import NetworkError, Problem
+from hetsim.errors import NetworkError, Problem, described
+from hetsim.models.guest import GuestError, guest
 from hetsim.models.network import DTYPES, Network
 from hetsim.workload import Chain, Dtype, Layer
 
@@ -47,7 +48,7 @@ def chain_of(network: Network, dtype: Dtype = "float32") -> Chain:
     Raises NetworkError when the model is not a chain that can be cut between any two layers.
     """
     trained = DTYPES[dtype]
-    model = copy.deepcopy(network.model).to(trained)
+    model = _copied(network).to(trained)
     generator = torch.Generator().manual_seed(0)
 
     def inputs_and_targets(samples: int) -> tuple[Tensor, Tensor]:
@@ -55,10 +56,11 @@ def chain_of(network: Network, dtype: Dtype = "float32") -> Chain:
         return (inputs.to(trained) if inputs.is_floating_point() else inputs), targets
 
     inputs, targets = inputs_and_targets(_SMALL)
-    small = run_layers(network.name, model, inputs)
-    _check_parameters(network)
-    _check_gradients(replace(network, model=model), small[-1].output, targets)
-    large = run_layers(network.name, model, inputs_and_targets(_LARGE)[0])
+    with guest():
+        small = run_layers(network.name, model, inputs)
+        _check_parameters(network)
+        _check_gradients(replace(network, model=model), small[-1].output, targets)
+        large = run_layers(network.name, model, inputs_and_targets(_LARGE)[0])
     layers = tuple(
         _layer(name, module, *runs) for name, module, *runs in zip(layer_names(model), model, small, large, strict=True)
     )
@@ -68,6 +70,14 @@ def chain_of(network: Network, dtype: Dtype = "float32") -> Chain:
         input_bytes_per_sample=inputs.nbytes // _SMALL,
         element_bytes=trained.itemsize,
     )
+
+
+def _copied(network: Network) -> nn.Sequential:
+    try:
+        return copy.deepcopy(network.model)
+    except GuestError as cause:
+        what = f"cannot be copied, as is done before it is tried or trained: {described(cause)}"
+        raise NetworkError(Problem(f'network "{network.name}"', what)) from cause
 
 
 def layer_names(model: nn.Sequential) -> tuple[str, ...]:
@@ -139,8 +149,8 @@ def _run_layer(where: str, module: nn.Module, states: Tensor) -> tuple[Tensor, i
     try:
         with counter:
             output = module(states)
-    except Exception as cause:
-        what = f"cannot take an input of shape {list(states.shape)} and {states.dtype}: {cause}"
+    except GuestError as cause:
+        what = f"cannot take an input of shape {list(states.shape)} and {states.dtype}: {described(cause)}"
         raise NetworkError(Problem(where, what)) from cause
     if fault := _output_fault(output, len(states)):
         raise NetworkError(Problem(where, *fault))
@@ -197,8 +207,8 @@ def _check_gradients(network: Network, output: Tensor, targets: Tensor) -> None:
             loss = network.loss(output, targets)
         if loss.requires_grad:
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    except Exception as cause:
-        what = f"its loss or its backward pass failed: {type(cause).__name__}: {cause}"
+    except GuestError as cause:
+        what = f"its loss or its backward pass failed: {described(cause)}"
         raise NetworkError(Problem(f'network "{network.name}"', what)) from cause
     problems = [
         Problem(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from hetsim.errors import NetworkError, Problem
+from hetsim.errors import NetworkError, Problem, described
 from hetsim.models.blueprint import Blueprint, batch_maker
+from hetsim.models.guest import GuestError, guest
 from hetsim.models.intake import run_layers
 from hetsim.reading import did_you_mean
 from hetsim.scenario.types import InputSpec, NetworkSpec
@@ -29,15 +31,15 @@ def blueprint_of_user(spec: NetworkSpec, reference: str) -> Blueprint:
     where = f'network "{spec.name}"'
     if spec.input is None:
         raise NetworkError(Problem(where, "has no input", "Say what one sample looks like: input: {shape: [3, 32, 32]}"))
-    with _current_directory_importable():
+    with guest(), _current_directory_importable():
         function = _find(where, reference)
         try:
             model = function(**spec.arguments)
-        except Exception as cause:
+        except GuestError as cause:
             arguments = ", ".join(f"{name}={value!r}" for name, value in spec.arguments.items())
-            raise NetworkError(Problem(where, f"{reference}({arguments}) failed: {_described(cause)}")) from cause
-    _check_model(where, reference, model)
-    return Blueprint(model, spec.input, _target_shape(spec.name, where, model, spec.input))
+            raise NetworkError(Problem(where, f"{reference}({arguments}) failed: {described(cause)}")) from cause
+        _check_model(where, reference, model)
+        return Blueprint(model, spec.input, _target_shape(spec.name, where, model, spec.input))
 
 
 @contextmanager
@@ -49,7 +51,8 @@ def _current_directory_importable() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(here)
+        with suppress(ValueError):  # the user's code may have changed the path, too
+            sys.path.remove(here)
 
 
 def _find(where: str, reference: str) -> Callable[..., Any]:
@@ -58,7 +61,7 @@ def _find(where: str, reference: str) -> Callable[..., Any]:
         raise NetworkError(Problem(where, f'got module "{reference}", expected "module:function"'))
     try:
         module = importlib.import_module(module_name)
-    except Exception as cause:
+    except GuestError as cause:
         raise NetworkError(_import_problem(where, module_name, cause)) from cause
     if not hasattr(module, function_name):
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module_name]
@@ -70,7 +73,7 @@ def _find(where: str, reference: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def _import_problem(where: str, module_name: str, cause: Exception) -> Problem:
+def _import_problem(where: str, module_name: str, cause: BaseException) -> Problem:
     """The user's module itself is missing, or it is there and something in it fails."""
     missing = cause.name if isinstance(cause, ModuleNotFoundError) else None
     if missing and f"{module_name}.".startswith(f"{missing}."):
@@ -79,7 +82,7 @@ def _import_problem(where: str, module_name: str, cause: Exception) -> Problem:
             f'there is no module "{missing}", neither in {Path.cwd()} nor among the installed packages',
             "Start hetsim in the directory that holds it, or install its package",
         )
-    return Problem(where, f'importing "{module_name}" failed: {_described(cause)}')
+    return Problem(where, f'importing "{module_name}" failed: {described(cause)}')
 
 
 def _check_model(where: str, reference: str, model: object) -> None:
@@ -91,6 +94,9 @@ def _check_model(where: str, reference: str, model: object) -> None:
                 "Give it the pieces that a split may not cut as children, in order",
             )
         )
+    if lazy := [name for name, parameter in model.named_parameters() if is_lazy(parameter)]:
+        mend = "Let the function pass a sample through the network, or give its layers their sizes"
+        raise NetworkError(Problem(f'{where}, parameter "{lazy[0]}"', "has no size until a sample has come by", mend))
     problems = [
         Problem(f'{where}, parameter "{name}"', f"is {parameter.dtype} on {parameter.device}, expected torch.float32 on cpu")
         for name, parameter in model.named_parameters()
@@ -102,7 +108,11 @@ def _check_model(where: str, reference: str, model: object) -> None:
 
 def _target_shape(name: str, where: str, model: nn.Sequential, sample: InputSpec) -> tuple[int, ...]:
     """Shape of the labels of one sample: that of the model's output, less its last dimension, the classes."""
-    inputs, _ = batch_maker(sample, ())(_PROBE_SAMPLES, torch.Generator().manual_seed(0))
+    try:
+        inputs, _ = batch_maker(sample, ())(_PROBE_SAMPLES, torch.Generator().manual_seed(0))
+    except (RuntimeError, TypeError, MemoryError) as cause:
+        what = f"cannot make {_PROBE_SAMPLES} samples of shape {list(sample.shape)}: {described(cause)}"
+        raise NetworkError(Problem(where, what, "Set shape under input")) from cause
     shape = tuple(run_layers(name, model, inputs)[-1].output.shape[1:])
     if not shape or shape[-1] < sample.classes:
         raise NetworkError(
@@ -114,7 +124,3 @@ def _target_shape(name: str, where: str, model: nn.Sequential, sample: InputSpec
             )
         )
     return shape[:-1]
-
-
-def _described(cause: BaseException) -> str:
-    return f"{type(cause).__name__}: {cause}"
