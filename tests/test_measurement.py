@@ -1,7 +1,9 @@
 """Measurements: their interval against the theory of order statistics, and their file form."""
 
 import json
+import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -30,6 +32,15 @@ def test_its_figures_follow_from_the_steps():
     assert measurement().median_s == 0.5
     assert measurement().interval_s == (0.4, 0.6)
     assert measurement().samples_per_s == 16.0
+
+
+def test_a_loss_that_is_no_number_is_null_in_json():
+    diverged = replace(measurement(), losses=(2.0, math.inf, math.nan))
+    text = diverged.to_json()
+    assert json.loads(text, parse_constant=pytest.fail)["losses"] == [2.0, None, None]
+    finite, *others = Measurement.from_json(text).losses
+    assert finite == 2.0
+    assert all(map(math.isnan, others))
 
 
 @pytest.mark.parametrize(

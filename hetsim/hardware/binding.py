@@ -32,8 +32,8 @@ ISA_ENVIRONMENT: Final = MappingProxyType(
 """Cap on the instruction set -> what holds torch's own kernels, oneDNN and MKL to it; oneDNN knows SSE4.1, not SSE4.2."""
 
 KEEP_MEMORY: Final = MappingProxyType({"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)})
-"""Makes glibc keep the memory that a step frees for the next one, as the allocators of accelerators do. Otherwise it depends on what
-happens to lie on top of the heap whether a step has to get its memory from the kernel anew, which was seen to cost 6 %."""
+"""Makes glibc keep the memory that a step frees for the next one, as the allocators of accelerators do. Otherwise it depends on
+what happens to lie on top of the heap whether a step gets its memory from the kernel anew, which was seen to cost 6 %."""
 
 _ATEN_CAPABILITY: Final[dict[Isa, str]] = {"avx2": "AVX2", "sse4.2": "DEFAULT"}
 """What torch says of itself under each cap."""

@@ -10,13 +10,13 @@ import pytest
 
 from hetsim.errors import InputError
 from hetsim.hardware import Device, DeviceType
-from hetsim.hardware.binding import environment, pin, torch_device
+from hetsim.hardware.binding import KEEP_MEMORY, environment, pin, torch_device
 
 CORE = min(os.sched_getaffinity(0))
 BOUND = """
 import json, os, sys
 from hetsim.hardware import Device, DeviceType
-from hetsim.hardware.binding import pin, torch_device
+from hetsim.hardware.binding import KEEP_MEMORY, pin, torch_device
 assert "torch" not in sys.modules
 device = Device("d", "t", "n", cores=(int(sys.argv[2]),))
 kind = DeviceType("t", "cpu", isa=sys.argv[1], threads=int(sys.argv[3]))
@@ -49,9 +49,9 @@ def test_a_cap_that_came_too_late_is_an_error_and_not_a_fast_slow_device():
     assert 'device "d": its instruction set is capped to "sse4.2", but torch runs with' in result.stderr
 
 
-def test_an_uncapped_device_sets_nothing_but_its_threads():
+def test_an_uncapped_device_sets_its_threads_and_its_allocator_alone():
     variables = environment(Device("d", "t", "n"), DeviceType("t", "cpu", threads=3))
-    assert variables == {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3"}
+    assert variables == {**KEEP_MEMORY, "OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3"}
 
 
 def test_a_paper_device_cannot_be_bound():
