@@ -14,20 +14,26 @@ from executor.job import Job
 from hetsim.errors import Problem, RankError
 
 
+def has_failed(job: Job, device: str, exit_code: int | None) -> bool:
+    """Whether a worker has ended badly: with a bad status, or with a good one before its work was done."""
+    return bool(exit_code) or (exit_code == 0 and not _has_finished(job, device))
+
+
 def death(job: Job, exit_codes: Mapping[str, int | None]) -> RankError:
     """The error of a run in which workers have ended badly; `exit_codes` are of all workers, None for those that live.
 
-    A worker that was killed by a signal is a cause; one that raised an exception is the cause when it raised first, because
-    the others raise when they miss it.
+    A worker that was killed by a signal, or left without a word, is a cause; one that raised an exception is the cause when
+    it raised first, because the others raise when they miss it.
     """
-    failed = {device: code for device, code in exit_codes.items() if code}
-    killed = [device for device, code in failed.items() if code < 0]
+    failed = {device: code for device, code in exit_codes.items() if code is not None and has_failed(job, device, code)}
     words = {device: _last_words(job, device) for device in failed}
-    culprits = killed or sorted(failed, key=lambda device: words[device].when_ns)[:1]
+    gone = [device for device, code in failed.items() if code < 0 or not words[device].message]
+    culprits = gone or sorted(failed, key=lambda device: words[device].when_ns)[:1]
     problems = []
     for device in culprits:
         code = failed[device]
-        said = f"raised {words[device].message}" if words[device].message else f"ended with exit code {code}"
+        ended = f"ended with exit code {code}" + ("" if code else " before its work was done")
+        said = f"raised {words[device].message}" if words[device].message else ended
         how = f"was killed by {_signal_name(code)}" if code < 0 else said
         problems.append(_problem(job, device, how, others=len(failed) - len(culprits)))
     return RankError(problems)
@@ -85,6 +91,11 @@ def _doing(job: Job, beat: Beat | None) -> str:
         return doing
     step = f"step {beat.step}" if beat.step >= 0 else "the warm-up"
     return f"{doing} in {step} of {job.requests[beat.request].name}"
+
+
+def _has_finished(job: Job, device: str) -> bool:
+    beat = read_beat(job.folder(device).heartbeat)
+    return beat is not None and beat.is_last
 
 
 def _signal_name(code: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BYTES = 256
+_FINISHED = "finished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,11 @@ class Beat:
 
     doing: str
     """An action's text, or a phase of the start in words."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the worker has done all that it had to do; one that left before was made to by the user's code."""
+        return self.doing == _FINISHED
 
 
 class Heartbeat:
@@ -50,6 +56,10 @@ class Heartbeat:
     def wait(self, doing: str) -> None:
         """The worker begins to wait for this, which another worker has to do."""
         self._beat("waits", doing)
+
+    def finish(self) -> None:
+        """The worker has done all that it had to do."""
+        self.work(_FINISHED)
 
     def _beat(self, state: str, doing: str) -> None:
         text = f"{time.monotonic_ns()} {self._place} {state} {doing}"

@@ -120,10 +120,10 @@ class _Watch:
         while True:
             codes = self._processes.exit_codes()
             self._report()
+            if any(diagnosis.has_failed(self._job, device, code) for device, code in codes.items()):
+                raise self._death()
             if all(code == 0 for code in codes.values()):
                 return
-            if any(codes.values()):
-                raise self._death()
             self._check_silence()
             time.sleep(POLL_S)
 

@@ -7,22 +7,24 @@ loaded. It takes its rank and the way to the others from the environment, as tor
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Never
 
 from executor.heartbeat import Heartbeat
 from executor.job import Job
-from hetsim.errors import InputError
+from hetsim.errors import InputError, described
 from hetsim.hardware.binding import environment
 from hetsim.lifeline import die_with_parent
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Work through the job, and leave the process with status 0 or 1."""
+    """Work through the job, and leave the process with status 0 or 1, whatever threads the user's code has left."""
     parser = argparse.ArgumentParser(prog="python -m executor.worker", description=__doc__)
     parser.add_argument("job", type=Path, help="the file that executor.launch.prepare wrote")
     who = parser.add_mutually_exclusive_group(required=True)
@@ -44,11 +46,19 @@ def main(arguments: list[str] | None = None) -> None:
         from executor.training import train
 
         train(job, name, heartbeat)
-    except Exception as error:
+        heartbeat.finish()
+        _leave(0)
+    except BaseException as error:  # the user's code may call sys.exit
         _leave_word(error, job.folder(name).error)
         traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)  # at once: the groups' own threads may wait for a dead neighbour for as long as their timeout
+        _leave(1)
+
+
+def _leave(status: int) -> Never:
+    """End the process at once: the groups' own threads may wait for a dead neighbour for as long as their timeout."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _device_of(job: Job, node: str, local_rank: int) -> str:
@@ -59,16 +69,17 @@ def _device_of(job: Job, node: str, local_rank: int) -> str:
     return here[local_rank]
 
 
-def _leave_word(error: Exception, path: Path) -> None:
+def _leave_word(error: BaseException, path: Path) -> None:
     """Note what went wrong and when, for the coordinator, and for torchrun where it started us."""
     extra = {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time())), "monotonic_ns": time.monotonic_ns()}
-    cause: BaseException = error
+    cause = error
     while cause.__cause__ is not None:  # torch's pipelining wraps what a layer raises
         cause = cause.__cause__
-    said = " ".join(f"{type(cause).__name__}: {cause}".split())
+    said = " ".join(described(cause).split())
     text = json.dumps({"message": {"message": said, "extraInfo": extra}})
     for file in {path, Path(os.environ.get("TORCHELASTIC_ERROR_FILE") or path)}:
-        file.write_text(text)
+        with contextlib.suppress(OSError):  # a full disk, say, which may be what went wrong
+            file.write_text(text)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,18 @@ def test_survives_copying_and_pickling(kind, faults):
         assert str(copy) == str(error)
 
 
+class MuteError(Exception):
+    def __str__(self):
+        raise RuntimeError("nothing to say")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"), [(ValueError("x"), "ValueError: x"), (KeyError(), "KeyError"), (MuteError(), "MuteError")]
+)
+def test_any_exception_can_be_described(error, text):
+    assert errors.described(error) == text
+
+
 def test_codes_are_unique_and_exit_codes_as_documented():
     kinds = tree(HetsimError)
     assert len({kind.code for kind in kinds}) == len(kinds)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import threading
 import time
 
 import torch
@@ -74,6 +76,10 @@ class Doomed(nn.Module):
                 raise ValueError("the third weight is cursed")
             if self.deed == "sleep":
                 time.sleep(600)
+            if self.deed == "exit":
+                sys.exit(0)
+            if self.deed == "vanish":
+                os._exit(0)
             os.kill(os.getpid(), signal.Signals[self.deed])
         return states
 
@@ -83,6 +89,13 @@ def doomed(deed, n, layer=5):
     model = dense()
     model[layer] = nn.Sequential(model[layer], Doomed(deed, n))
     return model
+
+
+def threaded():
+    """Dense layers, and a thread that outlives them."""
+    if "RANK" in os.environ:
+        threading.Thread(target=time.sleep, args=(600,)).start()
+    return dense()
 
 
 def spec(function="dense", training=None, **arguments):

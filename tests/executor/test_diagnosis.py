@@ -88,6 +88,23 @@ def test_a_worker_that_ends_without_a_word_is_told_by_its_exit_code(job):
     assert error.problems[0].what == "ended with exit code 3, before it had started"
 
 
+def test_a_worker_that_left_before_its_time_is_the_cause_and_one_that_is_done_is_none(job):
+    beats(job, a0="waits", b0="0F0", c0="0F0")
+    last_words(job, "a0", "RuntimeError: connection closed by peer", 1_000)
+    Heartbeat(job.folder("c0").heartbeat).finish()
+    assert [diagnosis.has_failed(job, *row) for row in (("a0", 1), ("b0", 0), ("c0", 0), ("c0", None))] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    error = diagnosis.death(job, {"a0": 1, "b0": 0, "c0": 0})
+    assert blamed(error) == ["b0"]
+    assert error.problems[0].what == (
+        "ended with exit code 0 before its work was done, at 0F0 in step 12 of all three; 1 other rank ended because of it"
+    )
+
+
 @pytest.mark.parametrize(
     ("states", "stopped", "culprits"),
     [

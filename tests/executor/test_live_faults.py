@@ -108,6 +108,27 @@ def test_an_exception_in_the_users_module_is_told_without_its_echoes(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("deed", "said"),
+    [("exit", "raised SystemExit: 0, "), ("vanish", "ended with exit code 0 before its work was done, at 1F")],
+)
+def test_a_worker_that_leaves_in_peace_before_its_time_has_failed_too(tmp_path, deed, said):
+    error = failed_run([PIPELINE], spec("doomed", deed=deed, n=30), tmp_path)
+    (problem,) = error.problems
+    assert problem.where.startswith("rank 1 (device b0 ")
+    assert problem.what.startswith(said)
+
+
+@pytest.mark.slow
+def test_threads_that_the_users_code_leaves_do_not_keep_the_run_from_ending(tmp_path):
+    network = spec("threaded")
+    measure = Measure(steps=2, warmup_steps=2, timeout_s=4.0)
+    (measured,) = run([DATA_PARALLEL], network, chain(network), CLUSTER, measure=measure, log_dir=tmp_path)
+    assert len(measured.step_s) == 2
+    assert not workers(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("number", "status"),
     [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
 )

@@ -219,7 +219,9 @@ def idle():
         ),
         (
             lambda: (nn.Linear(6, 4), nn.Linear(5, 3)),
-            ['network "net", layer "l1": cannot take an input of shape [2, 4] and torch.float32: mat1 and mat2 shapes'],
+            [
+                'network "net", layer "l1": cannot take an input of shape [2, 4] and torch.float32: RuntimeError: mat1 and mat2'
+            ],
         ),
         (
             lambda: (nn.Linear(6, 3), nn.ReLU(inplace=True)),

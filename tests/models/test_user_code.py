@@ -3,6 +3,7 @@
 import itertools
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -173,6 +174,103 @@ def test_a_missing_module(write, tmp_path):
 def test_a_module_that_fails_names_the_cause(write, source, cause):
     name = write(source)
     assert re.search(rf'^network "mine": importing "{name}" failed: {re.escape(cause)}', message_of(spec_of(f"{name}:make")))
+
+
+RUDE = """
+import os, sys, threading
+from torch import nn
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("nothing to say")
+
+class Shout(nn.Module):
+    def forward(self, states):
+        print("a layer shouts")
+        return states
+
+class Leave(nn.Module):
+    def forward(self, states):
+        sys.exit(0)
+
+class Locked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+    def forward(self, states):
+        return states
+
+def noisy():
+    print("the function prints")
+    os.write(1, b"the function writes\\n")
+    return nn.Sequential(nn.Linear(6, 3), Shout())
+
+def wandering():
+    os.chdir("/")
+    sys.path.clear()
+    return nn.Sequential(nn.Linear(6, 3))
+
+def leaving():
+    sys.exit(0)
+
+def left_by_a_layer():
+    return nn.Sequential(nn.Linear(6, 3), Leave())
+
+def mute():
+    raise Mute
+
+def lazy():
+    return nn.Sequential(nn.LazyLinear(3))
+
+def locked():
+    return nn.Sequential(nn.Linear(6, 3), Locked())
+"""
+
+
+def test_what_the_users_code_prints_goes_to_stderr(write, capfd):
+    sys.stdout.write("before\n")
+    chain_of(build(spec_of(f"{write(RUDE)}:noisy"), seed=0))
+    sys.stdout.write("after\n")
+    said = capfd.readouterr()
+    assert said.out == "before\nafter\n"
+    assert said.err.startswith("the function")
+    assert {"the function prints", "the function writes", "a layer shouts"} == set(said.err.splitlines())
+
+
+def test_the_users_code_does_not_change_where_we_are(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    build(spec_of(f"{write(RUDE)}:wandering"), seed=0)
+    assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("leaving", ":leaving() failed: SystemExit: 0"),
+        ("left_by_a_layer", 'layer "leave1": cannot take an input of shape [2, 3] and torch.float32: SystemExit: 0'),
+        ("mute", ":mute() failed: Mute"),
+        ("lazy", 'parameter "0.weight": has no size until a sample has come by. Let the function pass a sample'),
+    ],
+)
+def test_rude_code_is_an_error_of_the_network(write, function, message):
+    assert message in message_of(spec_of(f"{write(RUDE)}:{function}"))
+
+
+def test_a_module_that_leaves_at_import_is_an_error_of_the_network(write):
+    name = write("import sys\nsys.exit(0)")
+    assert f'importing "{name}" failed: SystemExit: 0' in message_of(spec_of(f"{name}:make"))
+
+
+def test_a_network_that_cannot_be_copied(write):
+    network = build(spec_of(f"{write(RUDE)}:locked"), seed=0)
+    with pytest.raises(NetworkError, match=r'network "mine": cannot be copied, .*: TypeError: cannot pickle .*lock'):
+        chain_of(network)
+
+
+def test_samples_that_nobody_can_make(write):
+    found = message_of(spec_of(f"{write()}:make", InputSpec((2**40, 2**40), classes=3)))
+    assert found.startswith(f'network "mine": cannot make 2 samples of shape [{2**40}, {2**40}]: ')
 
 
 @pytest.mark.parametrize("reference", ["nets", ":make", "nets:"])
