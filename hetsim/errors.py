@@ -41,7 +41,12 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        return f"{place}{self.what}" + (f". {self.help}" if self.help else "")
+        return _printable(f"{place}{self.what}" + (f". {self.help}" if self.help else ""))
+
+
+def _printable(text: str) -> str:
+    """`text`, with an escape for each character that would do something to a terminal rather than show."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 class HetsimError(Exception):

@@ -1,8 +1,9 @@
-"""Writing files whole: a reader sees the old content or the new, never half of it."""
+"""Naming files, and writing them whole: a reader sees the old content or the new, never half of it."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,3 +28,8 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8 with line feeds, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def slug(text: str) -> str:
+    """`text` as a part of a file's name: letters in lower case and digits, all else as single dashes."""
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")

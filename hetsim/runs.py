@@ -21,7 +21,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -33,6 +32,7 @@ from typing import Any, Self
 
 from hetsim import __version__
 from hetsim.errors import Problem, RunDirectoryError
+from hetsim.files import slug as slug
 from hetsim.files import write_text
 from hetsim.reading import read_text
 from hetsim.timeline import Timeline
@@ -243,11 +243,6 @@ class RunWriter:
         content = {**self.manifest.as_json(), "outputs": [asdict(digest) for digest in outputs]}
         write_text(self.directory / MANIFEST, _json_text(content))
         self.directory.rename(self.path)
-
-
-def slug(text: str) -> str:
-    """`text` as a part of a file's name: lower case letters and digits, all else as single dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _claim(base: Path, name: str) -> tuple[Path, Path]:

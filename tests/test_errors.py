@@ -45,3 +45,9 @@ def test_codes_are_unique_and_exit_codes_as_documented():
 
 def test_text_names_place_fault_and_remedy():
     assert str(HetsimError(Problem("a.yaml:3:7", 'got "sixty"', "Write 60 GiB"))) == 'a.yaml:3:7: got "sixty". Write 60 GiB'
+
+
+def test_text_that_a_terminal_would_obey_is_shown_instead():
+    assert str(Problem("a\x1b[2J.yaml:1:1", "got \r\ud800 größe · 10 µs\nand more")) == (
+        "a\\x1b[2J.yaml:1:1: got \\r\\ud800 größe · 10 µs\nand more"
+    )

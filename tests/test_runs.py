@@ -224,6 +224,7 @@ def test_a_foreign_timeline_file_is_refused(tmp_path: Path) -> None:
 
 def test_any_label_becomes_a_file_name() -> None:
     assert slug("vgg: batch split by peak FLOP/s, 50 %") == "vgg-batch-split-by-peak-flop-s-50"
+    assert slug("größe_1") == "größe-1"
 
 
 def test_manifest_is_plain_json(tmp_path: Path) -> None:

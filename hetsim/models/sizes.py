@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from hetsim.reading import shown
+
 Size = int | float | str
 
 NORMS: Final = ("group", "batch", "none")
@@ -58,6 +60,9 @@ ZOO: Final[dict[str, dict[str, Size]]] = {
 }
 """Zoo name -> the sizes it takes, with their defaults."""
 
+_MOST: Final = {"depth": 10_000, "levels": 20}
+"""Sizes that are numbers of layers -> how many there may be; with more levels, no image could be halved so often."""
+
 CHOICES: Final[dict[str, tuple[str, ...]]] = {"norm": NORMS, "head": HEADS}
 """Sizes that are words -> the words they may be."""
 
@@ -81,9 +86,11 @@ def size_faults(zoo: str, chosen: Mapping[str, Any]) -> dict[str, str]:
 
 def _fault_of(name: str, value: Any) -> str | None:
     if name in CHOICES:
-        return None if value in CHOICES[name] else f"got {value!r}, expected one of {', '.join(CHOICES[name])}"
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return None if whole and value >= 1 else f"got {value!r}, expected a whole number of 1 or more"
+        return None if value in CHOICES[name] else f"got {shown(value)}, expected one of {', '.join(CHOICES[name])}"
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        return f"got {shown(value)}, expected a whole number of 1 or more"
+    most = _MOST.get(name, 1_000_000)
+    return None if value <= most else f"got {shown(value)}, expected {most} at most"
 
 
 def _misfits(zoo: str, sizes: Mapping[str, Any]) -> dict[str, str]:

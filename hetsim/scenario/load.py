@@ -10,7 +10,7 @@ from hetsim.hardware import Cluster
 from hetsim.reading import shown
 from hetsim.scenario.clusters import read_cluster
 from hetsim.scenario.document import Document, read_document
-from hetsim.scenario.networks import read_network, read_training
+from hetsim.scenario.networks import check_names, read_network, read_training
 from hetsim.scenario.schema import VERSION, FileSection, MeasureSection, Reader, SearchSection
 from hetsim.scenario.types import Measure, NetworkSpec, Scenario, Search
 
@@ -24,6 +24,7 @@ def load_scenario(path: Path) -> Scenario:
     training = read_training(reader) if "training" in document.data else None
     declared = document.at(("networks",))
     networks = [read_network(reader, name, training) for name in declared] if isinstance(declared, dict) else []
+    check_names(reader, list(declared) if isinstance(declared, dict) else [])
     cluster = read_cluster(reader) if "cluster" in document.data else None
     search = _options(reader, SearchSection, "search")
     measure = _options(reader, MeasureSection, "measure")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hetsim.files import slug
 from hetsim.models.sizes import ZOO, size_faults
-from hetsim.reading import did_you_mean
+from hetsim.reading import did_you_mean, shown
 from hetsim.scenario.document import Key
 from hetsim.scenario.schema import (
     LayerSection,
@@ -32,6 +33,18 @@ def read_training(reader: Reader) -> Training | None:
     """The training set-up; None where it is wrong."""
     section = reader.section(TrainingSection, "training")
     return Training(**section.model_dump(exclude_none=True)) if section else None
+
+
+def check_names(reader: Reader, names: Sequence[str]) -> None:
+    """Networks give files their names, in the cost folder and in that of a run: note those that would get in the way."""
+    first: dict[str, str] = {}
+    for name in names:
+        if slug(name) == "transfers":
+            what = "is what the costs of communication are called in the folder of costs"
+            reader.fault(("networks", name), what, "Rename it", of_key=True)
+        if first.setdefault(slug(name), name) != name:
+            what = f'would name files as "{first[slug(name)]}" does, next to which only punctuation or case differs'
+            reader.fault(("networks", name), what, "Rename one of them", of_key=True)
 
 
 def read_network(reader: Reader, name: str, training: Training | None) -> NetworkSpec | None:
@@ -93,7 +106,7 @@ def _check_layer_names(reader: Reader, keys: tuple[Key, ...], rows: list[LayerSe
 
 def _check_zoo(reader: Reader, keys: tuple[Key, ...], zoo: str, arguments: dict[str, Any]) -> None:
     if zoo not in ZOO:
-        what = f'got "{zoo}", expected a network of the zoo'
+        what = f"got {shown(zoo)}, expected a network of the zoo"
         reader.fault((*keys, "zoo"), what, did_you_mean(zoo, ZOO))
         return
     for argument, what in size_faults(zoo, arguments).items():
@@ -112,8 +125,16 @@ def _costs_path(reader: Reader, keys: tuple[Key, ...]) -> Path | None:
     if not isinstance(written, str):
         return None
     path = reader.document.path.parent / written
-    if not path.exists():
-        what = f'got "{written}", expected a cost table; there is no {path}'
-        siblings = path.parent.iterdir() if path.parent.is_dir() else ()
+    if not _exists(path):
+        what = f"got {shown(written)}, expected a cost table; there is no {path}"
+        siblings = path.parent.iterdir() if _exists(path.parent) and path.parent.is_dir() else ()
         reader.fault((*keys, "costs"), what, did_you_mean(path.name, (p.name for p in siblings if p.suffix == ".csv")))
     return path
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file or folder, as far as we may see; no path is too long or too odd to ask."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

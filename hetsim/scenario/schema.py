@@ -52,10 +52,16 @@ def _spelt(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+_LONGEST_QUANTITY = 60
+"""Characters; longer text is no number, and not worth repeating."""
+
+
 def _quantity(parse: Callable[[Any], float]) -> BeforeValidator:
     """A number with a unit, parsed by one of `hetsim.units`."""
 
     def check(value: Any) -> float:
+        if isinstance(value, list | dict) or (isinstance(value, str) and len(value) > _LONGEST_QUANTITY):
+            raise ValueError(f"got {shown(value)}, expected a number, perhaps with a unit")
         try:
             return parse(value)
         except OverflowError:
@@ -64,20 +70,25 @@ def _quantity(parse: Callable[[Any], float]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Word = Annotated[str, _spelt(r"[\w.-]+", "a name of letters, digits, dots, dashes and underscores")]
-"""A name that also serves in file names."""
+_MOST = 10**15
+"""Larger than any count that makes sense, and small enough to reckon with in floats."""
 
-TypeName = Annotated[str, _spelt(r"\w[\w .()+-]*", "a name of letters, digits, spaces and . ( ) + - _")]
+Word = Annotated[str, _spelt(r"\w[\w.-]{0,59}", "a name of letters, digits, dots, dashes and underscores, 60 at most")]
+"""A name that also serves in file names: no `..`, and none that is too long with what is added to it."""
+
+TypeName = Annotated[str, _spelt(r"\w[\w .()+-]{0,59}", "a name of letters, digits, spaces and . ( ) + - _, 60 at most")]
 LayerName = Annotated[
     str,
     _spelt(r"[^@#\s,;\"][^\s,;\"]*", "a name without spaces, commas, semicolons and quotes that does not begin with @ or #"),
 ]
-Positive = Annotated[int, Field(ge=1)]
-Index = Annotated[int, Field(ge=0)]
-Size = Annotated[int, _quantity(parse_bytes)]
-Duration = Annotated[float, _quantity(parse_seconds)]
-Bandwidth = Annotated[float, _quantity(parse_bytes_per_s), Field(gt=0)]
-Rate = Annotated[float, _quantity(parse_flops_per_s), Field(gt=0)]
+Positive = Annotated[int, Field(ge=1, le=_MOST)]
+Index = Annotated[int, Field(ge=0, le=_MOST)]
+Batch = Annotated[int, Field(ge=1, le=1_000_000)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+Size = Annotated[int, _quantity(parse_bytes), Field(le=_MOST)]
+Duration = Annotated[float, _quantity(parse_seconds), Field(le=1_000_000)]
+Bandwidth = Annotated[float, _quantity(parse_bytes_per_s), Field(ge=1)]
+Rate = Annotated[float, _quantity(parse_flops_per_s), Field(gt=0, le=1e30)]
 T = TypeVar("T")
 Choices = Annotated[list[T], Field(min_length=1), AfterValidator(_all_different)]
 
@@ -104,7 +115,7 @@ class FileSection(Section):
 class TrainingSection(Section):
     """What every network is trained with, unless it says otherwise. Blank: the default of `Training`."""
 
-    global_batch: Positive
+    global_batch: Batch
     optimizer: OptimizerName | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -114,7 +125,7 @@ class TrainingSection(Section):
 class NetworkSection(Section):
     """What any network may say besides what it is."""
 
-    global_batch: Positive | None = None
+    global_batch: Batch | None = None
     costs: str | None = None
 
 
@@ -130,7 +141,7 @@ class InputSection(Section):
     """What one sample of a user's own network looks like."""
 
     shape: Annotated[list[Positive], Field(min_length=1)]
-    vocabulary: Annotated[int, Field(ge=2)] | None = None
+    vocabulary: Annotated[int, Field(ge=2, le=_MOST)] | None = None
     classes: Positive = 10
 
 
@@ -149,8 +160,8 @@ class LayerSection(Section):
     parameters: Annotated[list[Index], BeforeValidator(_one_or_many)] = []
     output: Size = 0
     saved: Size = 0
-    flops: Annotated[float, Field(ge=0)] = 0.0
-    repeat: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    flops: Annotated[float, Field(ge=0, le=1e30)] = 0.0
+    repeat: Count | None = None
 
 
 class NumbersSection(NetworkSection):
@@ -188,13 +199,13 @@ class DeviceTypeSection(Section):
     memory: Annotated[Size, Field(gt=0)] | None = None
     peak_flops: Rate | None = None
     isa: Isa | None = None
-    threads: Positive | None = None
+    threads: Count | None = None
 
 
 class DevicesSection(Section):
     """How many devices of one type a node has: a count, or one entry for each."""
 
-    count: Positive | None = None
+    count: Count | None = None
     cores: Annotated[list[Choices[Index]], Field(min_length=1)] | None = None
     index: Choices[Index] | None = None
 

@@ -192,9 +192,9 @@ def test_another_process_makes_the_same_parameters():
             [
                 f'network "my-vgg", kernel: vgg has no size "kernel", expected one of {", ".join(ZOO["vgg"])}',
                 'network "my-vgg", width: got 0, expected a whole number of 1 or more',
-                'network "my-vgg", levels: got True, expected a whole number of 1 or more',
+                'network "my-vgg", levels: got true, expected a whole number of 1 or more',
                 'network "my-vgg", depth: got 2.5, expected a whole number of 1 or more',
-                "network \"my-vgg\", norm: got 'layer', expected one of group, batch, none",
+                'network "my-vgg", norm: got "layer", expected one of group, batch, none',
             ],
         ),
     ],

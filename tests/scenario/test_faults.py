@@ -73,9 +73,9 @@ serch: 1
 """
 
 MANY_FAULTS = """\
-s.yaml:2:7: name: got "a b", expected a name of letters, digits, dots, dashes and underscores
+s.yaml:2:7: name: got "a b", expected a name of letters, digits, dots, dashes and underscores, 60 at most
 s.yaml:4:19: networks.vgg.imge: is no size of vgg. Did you mean "image"?
-s.yaml:4:36: networks.vgg.depth: got 'x', expected a whole number of 1 or more
+s.yaml:4:36: networks.vgg.depth: got "x", expected a whole number of 1 or more
 s.yaml:5:38: networks.gpt.heads: got 7, expected a divisor of width, 100
 s.yaml:6:14: networks.vvg.zoo: got "vvg", expected a network of the zoo. Did you mean "vgg"?
 s.yaml:7:3: networks.two: got the keys zoo and layers, expected exactly one of zoo, module, layers. \
@@ -111,7 +111,7 @@ s.yaml:24:60: cluster.nodes.0.link.latency: got '1 kg', expected a duration such
 s.yaml:24:66: cluster.nodes.0.link.bandwith: is an unknown key. Did you mean "bandwidth"?
 s.yaml:25:14: cluster.nodes.1.name: got "a", which node 0 is called too; names of nodes are unique
 s.yaml:25:26: cluster.nodes.1.devices: got an empty mapping, expected at least one entry
-s.yaml:25:63: cluster.nodes.1.link.bandwidth: got 0, expected greater than 0
+s.yaml:25:63: cluster.nodes.1.link.bandwidth: got 0, expected greater than or equal to 1
 s.yaml:26:3: cluster.network: the key "bandwidth" is missing
 s.yaml:27:23: search.strategies.0: got "data", expected 'data_parallel', 'model_parallel' or 'pipeline'
 s.yaml:27:41: search.schedules: got an empty list, expected at least one entry
@@ -121,6 +121,12 @@ s.yaml:28:30: measure.timeout: got '10 parsecs', expected a duration such as "50
 s.yaml:29:7: seed: got -1, expected greater than or equal to 0
 s.yaml:30:1: serch: is an unknown key. Did you mean "search"?
 """
+
+
+BOMB = b"a: &a [1,1,1,1,1,1,1,1,1,1]\n" + b"".join(
+    b"%c: &%c [%s]\n" % (name, name, b",".join([b"*%c" % (name - 1)] * 10)) for name in b"bcdefghijklmnopqrstuvwxyz"
+)
+"""Ten times as many values a line."""
 
 
 def test_many_faults_come_at_once_and_in_order(tmp_path):
@@ -163,6 +169,28 @@ def test_the_good_file_of_the_following_tests_is_good(tmp_path):
         ("batch: 8", "batch: !big 8", "3:26: cannot read \"8\": could not determine a constructor for the tag '!big'"),
         ("batch: 8", "batch: 8, dtype: &a [*a]", "3:36: this alias stands for something that contains itself"),
         ("hetsim: 1\n", "hetsim: 1\n? [a]\n: b\n", "2:3: got a mapping or a list for a key, expected a word"),
+        ("batch: 8", "batch: 1000001", "3:26: training.global_batch: got 1000001, expected less than or equal to 1000000"),
+        ("batch: 8", f"batch: 1{'0' * 400}", "3:26: training.global_batch: got 1000000000000000000000000000000000"),
+        ("{K80: 2}", "{K80: 10001}", "7:27: cluster.nodes.0.devices.K80.count: got 10001, expected less than or equal to"),
+        ("12 GB/s", "0", "7:70: cluster.nodes.0.link.bandwidth: got 0, expected greater than or equal to 1"),
+        ("10 us", "1e9 h", "7:52: cluster.nodes.0.link.latency: got \"1e9 h\", expected less"),
+        ("10 us", "[1, 2]", "7:52: cluster.nodes.0.link.latency: got a list, expected a number, perhaps with a unit"),
+        ("name: l}", "name: l, parameters: 10000000000000000}", "2:35: networks.n.layers.0.parameters.0: got"),
+        ("name: l}", "name: l, output: 1 PB, flops: 1.0e31}", "2:56: networks.n.layers.0.flops: got 1e+31, expected"),
+        ("{n: {layers: [{name: l}]}}", "{n: {zoo: mlp, depth: 10001}}", "2:33: networks.n.depth: got 10001, expected 10000"),
+        ("{n: {layers: [{name: l}]}}", "{n: {zoo: vgg, levels: 21}}", "2:34: networks.n.levels: got 21, expected 20 at"),
+        ("{n: {layers", "{..: {layers", '2:12: networks...: got "..", expected a name of letters, digits, dots, dashes'),
+        ("{n: {layers", f"{{{'n' * 61}: {{layers", f"2:12: networks.{'n' * 61}: got "),
+        ("{n: {layers", "{transfers: {layers", "2:12: networks.transfers: is what the costs of communication are called"),
+        ("{n: {layers", "{a.B: {layers: [{name: l}]}, A-b: {layers",
+         '2:40: networks.A-b: would name files as "a.B" does, next to which only punctuation or case differs'),
+        ("[{name: l}]", f"[{{name: l}}], costs: {'x' * 5000}", '2:44: networks.n.costs: got "xxx'),
+        ("batch: 8", "batch: 2020-01-01", '3:26: got "2020-01-01", which YAML takes for a date, expected text or a number'),
+        ("batch: 8", "batch: !!set {a}", '3:26: got the tag "tag:yaml.org,2002:set", expected plain lists and mappings'),
+        ("batch: 8", 'batch: "\\ud800"', '3:26: got "\\ud800", which holds half a character'),
+        ("hetsim: 1\n", 'hetsim: 1\n"\\ud800": 1\n', '2:1: got "\\ud800", which holds half a character'),
+        ("{global_batch: 8}", "{<<: {a: 1}, global_batch: 8}", "3:12: merge keys are not read. Write the keys out"),
+        ("hetsim: 1\n", 'hetsim: 1\n"\\e[31m": 1\n', "2:1: \\x1b[31m: is an unknown key."),
     ],
 )  # fmt: skip
 def test_one_fault(tmp_path, old, new, fault):
@@ -194,6 +222,7 @@ def test_one_fault(tmp_path, old, new, fault):
             b"hetsim: 1\n---\nhetsim: 1\n",
             "s.yaml:2:1: is not YAML: expected a single document in the stream but found another document",
         ),
+        (BOMB, "s.yaml:6:4: its aliases stand for more than 1 000 000 values"),
         (b"[" * 5000, "s.yaml: is nested too deeply to be a scenario"),
     ],
 )  # fmt: skip
