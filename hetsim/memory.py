@@ -54,15 +54,8 @@ def memory_use(plan: Plan, costs: CostModel, training: Training, schedule: Sched
             in_flight = most_in_flight(actions[stage.device])
             held_bytes = chain.parameter_bytes(stage.layers)
             saved_bytes = sum(costs.saved_bytes(stage.device, layer, size) for layer in stage.layers)
-            buffers_bytes = (
-                size
-                * (
-                    chain.input_bytes_per_sample * replica.microbatches
-                    if stage.start == 0
-                    else chain.boundary_bytes_per_sample(stage.start) * replica.microbatches
-                )
-                + size * chain.boundary_bytes_per_sample(stage.stop) * replica.microbatches
-            )
+            entry_bytes = chain.boundary_bytes_per_sample(stage.start) if stage.start else chain.input_bytes_per_sample
+            buffers_bytes = replica.microbatches * size * (entry_bytes + chain.boundary_bytes_per_sample(stage.stop))
             state = training.optimizer_state_bytes_per_parameter * (held_bytes // chain.element_bytes)
             limit = costs.cluster.type_of(stage.device).memory_bytes
             rows.append(

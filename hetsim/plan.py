@@ -68,6 +68,11 @@ class Replica:
         """Names of its devices, each once, in the order of the stages."""
         return tuple(dict.fromkeys(stage.device for stage in self.stages))
 
+    @property
+    def is_pipelined(self) -> bool:
+        """Whether its devices have several microbatches in flight, which their costs depend on."""
+        return len(self.stages) > 1 and self.microbatches > 1
+
     def __str__(self) -> str:
         return f"{' > '.join(map(str, self.stages))} {self.samples}/{self.microbatches}"
 
@@ -90,13 +95,13 @@ class Plan:
         return sum(replica.samples for replica in self.replicas)
 
     @property
-    def is_pipelined(self) -> bool:
-        """Whether any replica has more than one stage, so that the schedule matters."""
+    def is_cut(self) -> bool:
+        """Whether any replica is cut into more than one stage, so that the schedule matters."""
         return any(len(replica.stages) > 1 for replica in self.replicas)
 
     def __str__(self) -> str:
         text = " | ".join(map(str, self.replicas))
-        return f"{text}; {self.schedule}" if self.is_pipelined else text
+        return f"{text}; {self.schedule}" if self.is_cut else text
 
     @classmethod
     def parse(cls, text: str) -> Plan:

@@ -83,7 +83,7 @@ class Schedule:
 
 
 def make_schedule(plan: Plan, chain: Chain) -> Schedule:
-    """The schedule of one step of `plan` on `chain`: all passes, in order."""
+    """The schedule of one step of `plan` on `chain`: all passes, in order. Raises PlanError as `compute_order` does."""
     plan_buckets = buckets(plan, chain)
     actions: dict[str, tuple[Action, ...]] = {}
     for replica in plan.replicas:

@@ -24,7 +24,7 @@ def test_text_form_parses_back(rows, schedule):
     plan = Plan(tuple(rows), schedule)
     again = Plan.parse(str(plan))
     assert again.replicas == plan.replicas
-    assert again.schedule == (schedule if plan.is_pipelined else "gpipe"), "the order of work matters in pipelines only"
+    assert again.schedule == (schedule if plan.is_cut else "gpipe"), "the order of work matters between stages only"
 
 
 @pytest.mark.parametrize(

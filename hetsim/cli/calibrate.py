@@ -29,7 +29,10 @@ def calibrate(
     output: OutputFormat,
     quiet: bool,
 ) -> None:
-    """Measure what the scenario's curves lack and show the closing test."""
+    """Measure what the scenario's curves lack and show the closing test.
+
+    Raises InputError where all networks bring their costs, CalibrationError where measuring fails.
+    """
     session = Session(path, networks, costs)
     if not session.live:
         raise InputError(f"{path} brings a cost table for each of its networks: there is nothing to measure")

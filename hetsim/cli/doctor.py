@@ -23,18 +23,20 @@ _BUSY_LOAD = 0.25
 
 def doctor(output: OutputFormat) -> None:
     """Show host, packages, the devices of a local cluster, and what will hurt the accuracy here."""
-    from hetsim.scenario.local import local_cluster
+    from hetsim.scenario.local import local_cluster, usable_cores
 
     host = Host.here()
     packages = {name: _version(name) for name in _PACKAGES}
     clusters: dict[str, list[dict[str, Any]]] = {}
+    why_none: dict[str, str] = {}
     for kind in ("mixed-cpu", "cuda"):
         try:
             clusters[kind] = [
                 _device(kind_cluster, d) for kind_cluster in [local_cluster(kind)] for d in kind_cluster.devices
             ]
-        except HetsimError:
+        except HetsimError as error:
             clusters[kind] = []
+            why_none[kind] = "; ".join(problem.what for problem in error.problems)
     warnings = _warnings()
     if output == "json":
         print_json(
@@ -49,13 +51,14 @@ def doctor(output: OutputFormat) -> None:
         return
     facts = [
         ("processor", host.cpu_model),
-        ("cores", f"{host.cores}, of which this process may use {len(os.sched_getaffinity(0))}"),
+        ("cores", f"{host.cores}, of which this process may use {len(usable_cores())}"),
         ("memory", format_bytes(host.memory_bytes)),
         ("kernel", host.kernel),
         *((name, found or "not installed") for name, found in packages.items()),
     ]
     print_table("this machine", ("what", "found"), (), facts)
     rows = [(kind, row["name"], row["type"], row["detail"]) for kind, found in clusters.items() for row in found]
+    rows += [(kind, "none", "", why) for kind, why in why_none.items()]
     print_table("devices that a scenario can use here", ("local", "device", "type", "detail"), (), rows)
     print_table("what will hurt accuracy here", ("",), (), [(warning,) for warning in warnings or ["nothing found"]])
 
@@ -77,8 +80,10 @@ def _version(package: str) -> str | None:
 
 def _warnings() -> list[str]:
     """Things that make timings scatter or drift, each with what to do about it."""
+    from hetsim.scenario.local import usable_cores
+
     rows = []
-    cores = len(os.sched_getaffinity(0))
+    cores = len(usable_cores())
     if cores < 2:
         rows.append("one core: the devices of a mixed CPU cluster share it, so they cannot work at the same time")
     load = os.getloadavg()[0]

@@ -10,9 +10,12 @@ from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, print_table, talk
 from hetsim.cli.planning import plan_network, plans_of_user
 from hetsim.cli.session import Session
+from hetsim.plan import Plan
 from hetsim.report.rows import CaseRow, DeviceRow
 from hetsim.runs import slug
+from hetsim.scenario.types import NetworkSpec
 from hetsim.simulator import Prediction
+from hetsim.simulator import predict as forecast
 
 SCHEMA_VERSION = 1
 
@@ -31,11 +34,9 @@ def predict(
     devices: list[DeviceRow] = []
     predictions: list[tuple[str, str, Prediction]] = []
     for spec in session.scenario.networks:
-        planned = plan_network(session, spec)
-        plans = plans_of_user(session, spec, texts) if texts else [planned.result.chosen.plan]
-        for number, plan in enumerate(plans, 1):
-            label = f"plan {number}" if texts else planned.result.chosen.name
-            prediction = planned.predict(plan, session.scenario.seed)
+        model = session.costs(spec)
+        for label, plan in _plans(session, spec, texts).items():
+            prediction = forecast(plan, model, spec.training, seed=session.scenario.seed)
             predictions.append((spec.name, label, prediction))
             rows.append(
                 CaseRow(
@@ -64,6 +65,14 @@ def predict(
         limits = [(n, label, row.what, f"{row.share:.0%}") for n, label, p in predictions for row in p.limits]
         print_table("what the step is made of, along its critical path", ("network", "case", "what"), ("share",), limits)
     talk(f"saved {run.path}")
+
+
+def _plans(session: Session, spec: NetworkSpec, texts: Sequence[str] | None) -> dict[str, Plan]:
+    """The plans to predict, by label. Those that the user wrote need no search, and may lie outside the scenario's."""
+    if not texts:
+        chosen = plan_network(session, spec).result.chosen
+        return {chosen.name: chosen.plan}
+    return {f"plan {number}": plan for number, plan in enumerate(plans_of_user(session, spec, texts), 1)}
 
 
 def predictions_document(scenario: str, predictions: Iterable[tuple[str, str, Prediction]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ASSUMPTIONS = (
     "Every plan has the same global batch and optimizer, so training is mathematically the same: only the clock differs.",
-    "Costs were measured on these devices while all of them worked; between measured microbatches they are interpolated.",
+    "Between the microbatches of the cost table, costs are interpolated.",
     "Data loading is not part of a step: each batch is on its device when the step begins.",
     "The plans were run in alternation, one step of each in turn, so that a drift of the machine meets all of them alike.",
 )
@@ -109,10 +109,18 @@ def write_report(run: RunWriter, session: Session, validation: Validation, plann
         ),
         cluster=session.scenario.cluster,
         provenance=manifest_facts(run.manifest),
-        assumptions=ASSUMPTIONS,
+        assumptions=(*ASSUMPTIONS, *_sources(session)),
         commands=(f"hetsim validate {session.path}",),
     )
     write_page(run.file("report.html"), content)
+
+
+def _sources(session: Session) -> list[str]:
+    """Where the costs of the networks come from, as sentences."""
+    measured = [spec.name for spec in session.live]
+    given = [f"{spec.name} ({spec.costs})" for spec in session.scenario.networks if spec.costs is not None]
+    rows = [f"Costs of {', '.join(measured)} were measured on these devices while all of them worked."] if measured else []
+    return rows + ([f"Costs of {', '.join(given)} come with the scenario."] if given else [])
 
 
 def _network_report(session: Session, validation: Validation, planned: Planned, rows: list[CaseRow]) -> NetworkReport:

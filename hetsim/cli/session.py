@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hetsim.costs import CostModel, CostTable
-from hetsim.costs.files import read_cost_table
-from hetsim.errors import CostError, InputError, Problem
+from hetsim.costs.files import cost_files, read_cost_table
+from hetsim.errors import CostError, InputError, NetworkError, Problem, ScenarioError
 from hetsim.files import write_text
+from hetsim.reading import read_text
 from hetsim.runs import RunDirectory, RunWriter
 from hetsim.scenario import load_scenario
 from hetsim.scenario.types import NetworkSpec
@@ -53,7 +54,10 @@ class Session:
         return Calibration(replace(self.scenario, networks=self.live), self.chains, self.directory)
 
     def table(self, spec: NetworkSpec) -> CostTable:
-        """The cost table of one network: its own, or what has been measured so far."""
+        """The cost table of one network: its own, or what has been measured so far.
+
+        Raises CostError where its file is faulty, or where a network of numbers alone has none.
+        """
         if spec.costs is not None:
             return read_cost_table(spec.costs, spec.name)
         if spec.chain is not None:
@@ -85,15 +89,14 @@ class Session:
         return model
 
     def new_run(self, runs: Path) -> RunWriter:
-        """A run directory below `runs`, to be used in a `with` block."""
-        inputs = [
-            self.path,
-            *(spec.costs for spec in self.scenario.networks if spec.costs is not None and spec.costs.is_file()),
-        ]
-        text = self.path.read_text()
-        return RunDirectory.create(
-            runs, self.scenario.name, text, seed=self.scenario.seed, argv=sys.argv, inputs=tuple(dict.fromkeys(inputs))
-        )
+        """A run directory below `runs`, to be used in a `with` block; its inputs are the scenario and the cost files given.
+
+        Raises RunDirectoryError where it cannot be made or an input cannot be read.
+        """
+        own = [file for spec in self.scenario.networks if spec.costs for file in cost_files(spec.costs, spec.name)]
+        inputs = tuple(dict.fromkeys([self.path, *own]))
+        text = read_text(self.path, ScenarioError)
+        return RunDirectory.create(runs, self.scenario.name, text, seed=self.scenario.seed, argv=sys.argv, inputs=inputs)
 
     def _built_chain(self, spec: NetworkSpec) -> Chain:
         """The chain of a network that torch has to build, kept on file because building takes seconds."""
@@ -102,7 +105,7 @@ class Session:
 
         file = self.directory / "chains" / f"{network_key(spec, self.scenario.seed)}.json"
         if file.exists():
-            return replace(chain_from_json(file.read_text(), str(file)), name=spec.name)
+            return replace(chain_from_json(read_text(file, NetworkError), str(file)), name=spec.name)
         from hetsim.models.intake import chain_of
         from hetsim.models.zoo import build
 

@@ -47,16 +47,22 @@ def read_cost_table(path: Path, network: str) -> CostTable:
 
     Raises CostError with every fault of the files and its line and column.
     """
-    file = _layers_file(path, network)
+    file, *transfer_files = cost_files(path, network)
     sheet, layers = _read_layers(file)
     problems = list(sheet.problems)
     transfers: tuple[TransferCost, ...] = ()
-    if path.is_dir() and (path / TRANSFERS_FILE).exists():
-        transfer_sheet, transfers = _read_transfers(path / TRANSFERS_FILE)
+    for transfer_file in transfer_files:
+        transfer_sheet, transfers = _read_transfers(transfer_file)
         problems += transfer_sheet.problems
     if problems:
         raise CostError(problems)
     return CostTable(network, layers, transfers, str(file), sheet.notes)
+
+
+def cost_files(path: Path, network: str) -> tuple[Path, ...]:
+    """The files that `read_cost_table` reads. Raises CostError where a folder has none of the network."""
+    transfers = path / TRANSFERS_FILE
+    return (_layers_file(path, network), *([transfers] if path.is_dir() and transfers.exists() else []))
 
 
 def read_layer_costs(path: Path, network: str) -> tuple[LayerCost, ...]:

@@ -51,11 +51,17 @@ class CostModel:
     # --- computation -------------------------------------------------------------------------------------------------
 
     def forward(self, device: str, layer: int, microbatch: int, *, pipelined: bool = False) -> Estimate:
-        """Forward of one layer for `microbatch` samples; `pipelined`: while other microbatches are in flight."""
+        """Forward of one layer for `microbatch` samples; `pipelined`: while other microbatches are in flight.
+
+        Raises CostError where the table has no cost for the layer on the device's type.
+        """
         return self._time(self._forward, device, layer, pipelined=pipelined).at(microbatch)
 
     def backward(self, device: str, layer: int, microbatch: int, *, pipelined: bool = False) -> Estimate:
-        """Backward of one layer for `microbatch` samples; `pipelined`: while other microbatches are in flight."""
+        """Backward of one layer for `microbatch` samples; `pipelined`: while other microbatches are in flight.
+
+        Raises CostError where the table has no cost for the layer on the device's type.
+        """
         return self._time(self._backward, device, layer, pipelined=pipelined).at(microbatch)
 
     def loss_forward(self, device: str, microbatch: int, *, pipelined: bool = False) -> Estimate:

@@ -2,7 +2,7 @@
 
 A table belongs to one network. Besides the network's own layers it has two pseudo-layers, whose names start with `@`:
 `@loss` (forward and backward of the loss function, by microbatch) and `@step` (what a step costs a device whatever it
-holds: the loop itself, fetching the batch; its time stands in `update_s`).
+holds, beyond the measured parts; its time stands in `update_s`).
 """
 
 from __future__ import annotations

@@ -60,11 +60,14 @@ class Cluster:
         raise PlanError(f'there is no device "{name}" in the cluster; it has {known}')
 
     def type_of(self, device: str) -> DeviceType:
-        """The type of the device called `device`."""
+        """The type of the device called `device`. Raises PlanError where there is none."""
         return self.device_types[self.device(device).type]
 
     def links_between(self, source: str, target: str) -> tuple[Link, ...]:
-        """The links that a message from one device to another crosses, in order; empty within one device."""
+        """The links that a message from one device to another crosses, in order; empty within one device.
+
+        Raises PlanError where the cluster lacks either.
+        """
         if source == target:
             return ()
         a, b = self.device(source).node, self.device(target).node

@@ -19,7 +19,7 @@ def explain(
     """Sentences on the first of `candidates`: how it compares, what is left to gain, which devices it leaves out and why."""
     chosen = candidates[0]
     sentences = [_comparison(chosen, baselines)]
-    sentences += _gap(chosen, lower_bound_s)
+    sentences += _left_to_gain(chosen, lower_bound_s)
     sentences += _left_out(candidates, cluster)
     if unpriceable:
         shown = ", ".join(unpriceable[:3]) + (f" and {len(unpriceable) - 3} more" if len(unpriceable) > 3 else "")
@@ -38,16 +38,16 @@ def _comparison(chosen: Candidate, baselines: Sequence[Candidate]) -> str:
     return f"{takes}, {gain:.3g} times as fast as the best baseline, {best.name} ({format_seconds(best.step_s)})."
 
 
-def _gap(chosen: Candidate, lower_bound_s: float) -> Iterator[str]:
+def _left_to_gain(chosen: Candidate, lower_bound_s: float) -> Iterator[str]:
     """How far from the best possible the chosen plan may be."""
     if lower_bound_s <= 0:
         return
-    gap = 1 - lower_bound_s / chosen.step_s
-    if gap < 0.0005:
+    left = 1 - lower_bound_s / chosen.step_s
+    if left < 0.0005:
         yield "No plan of the searched strategies is faster: the lower bound is reached."
     else:
         bound = f"No plan of the searched strategies takes less than {format_seconds(lower_bound_s)}"
-        yield f"{bound}, so at most {format_percent(gap)} of the step is left to gain."
+        yield f"{bound}, so at most {format_percent(left)} of the step is left to gain."
 
 
 def _left_out(candidates: Sequence[Candidate], cluster: Cluster) -> Iterator[str]:

@@ -11,7 +11,7 @@ MOST_NUMBERS = 16
 
 def strategy_of(plan: Plan) -> Strategy:
     """The family of `plan`: replicas of one stage, be it one alone, are data parallel; one replica of many is a pipeline."""
-    if not plan.is_pipelined:
+    if not plan.is_cut:
         return "data_parallel"
     return "pipeline" if any(replica.microbatches > 1 for replica in plan.replicas) else "model_parallel"
 

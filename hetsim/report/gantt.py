@@ -90,7 +90,7 @@ def _rows(timeline: Timeline, plan: Plan) -> list[_Row]:
     rows: list[_Row] = []
     for device in ordered_devices(timeline, plan):
         top = rows[-1].top + 1 if rows else 0.0
-        if rows and plan.is_pipelined and replica_of.get(rows[-1].device) != replica_of.get(device):
+        if rows and plan.is_cut and replica_of.get(rows[-1].device) != replica_of.get(device):
             top += _REPLICA_GAP
         computing = tuple(s for s in timeline.spans if s.device == device and s.lane == "compute")
         strips: list[tuple[str, Sequence[Interval]]] = []

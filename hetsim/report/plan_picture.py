@@ -66,7 +66,7 @@ def _tops(plan: Plan) -> dict[str, float]:
         for device in replica.devices:
             tops[device] = top
             top += 1
-        top += _REPLICA_GAP if plan.is_pipelined else 0
+        top += _REPLICA_GAP if plan.is_cut else 0
     return tops
 
 

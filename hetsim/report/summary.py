@@ -101,10 +101,13 @@ def summarise_costs(table: CostTable) -> CostSummary:
 
 
 def batch_curves(table: CostTable) -> tuple[BatchCurve, ...]:
-    """Seconds of the whole chain's forward and backward on each device type, at the microbatches that all layers have."""
+    """Seconds of the whole chain's forward and backward on each device type, at the microbatches that all layers have.
+
+    Of plain costs alone: with several microbatches in flight the same size takes another time.
+    """
     seconds: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in table.layers:
-        if not row.layer.startswith("@") and row.tensor_parallel == 1:
+        if not row.layer.startswith("@") and row.tensor_parallel == 1 and row.in_flight == 1:
             seconds[row.device_type][row.microbatch][row.layer] = row.forward_s + row.backward_s
     curves = []
     for device_type, by_size in seconds.items():

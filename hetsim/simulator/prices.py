@@ -76,15 +76,10 @@ def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
-def is_pipelined(replica: Replica) -> bool:
-    """Whether a device of `replica` has several microbatches in flight, which its costs depend on."""
-    return len(replica.stages) > 1 and replica.microbatches > 1
-
-
 def _stage_seconds(stage: Stage, replica: Replica, costs: CostModel, seconds: Scale) -> tuple[float, list[float]]:
     """Forward of a microbatch, and its backward layer by layer from the last to the first (the loss with the last)."""
     device, size = stage.device, replica.microbatch_samples
-    mode = is_pipelined(replica)
+    mode = replica.is_pipelined
     forward_s = sum(seconds(device, costs.forward(device, layer, size, pipelined=mode)) for layer in stage.layers)
     backward_s = [seconds(device, costs.backward(device, layer, size, pipelined=mode)) for layer in reversed(stage.layers)]
     if stage.stop == len(costs.chain):

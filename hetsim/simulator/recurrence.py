@@ -1,7 +1,7 @@
 """The closed recurrence: when each action starts and ends, by the longest path through what it waits for.
 
-It states the rules of the event model (see `engine`) as equations and solves them by one walk over the actions, some ten
-times as fast. The two are written apart and must agree to the nanosecond; the tests hold them to that.
+It states the rules of the event model (see `engine`) as equations and solves them by one walk over the actions, which
+is faster. The two are written apart and must agree to the nanosecond; the tests hold them to that.
 Because every start has one last cause, the walk also yields the critical path.
 """
 

@@ -127,6 +127,16 @@ def test_nothing_fits_is_exit_code_3(hetsim, pair):
     assert "error[infeasible]" in done.stderr
 
 
+def test_a_plan_outside_the_search_is_predicted_though_nothing_in_it_fits(hetsim, pair):
+    scenario = (
+        SCENARIO.replace("memory: 1 GiB", "memory: 300 MiB") + "search: {strategies: [model_parallel], microbatches: [1]}\n"
+    )
+    pair.write_text(scenario.replace("saved: 16 MiB", "saved: 20 MiB"))
+    assert hetsim("plan", pair).returncode == 3
+    (row,) = hetsim.json("predict", pair, "--plan", "a0[0:4] 4/4 | b0[0:4] 4/4")["predictions"]
+    assert (row["name"], row["plan"]) == ("plan 1", "a0[0:4] 4/4 | b0[0:4] 4/4")
+
+
 @pytest.mark.parametrize(
     "words", [["fly"], ["plan"], ["plan", "--network"], ["plan", "x.yaml", "--fromat", "json"], ["plan", "none.yaml"]]
 )

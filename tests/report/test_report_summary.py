@@ -104,6 +104,14 @@ def test_batch_curves_leave_out_sizes_that_a_layer_lacks() -> None:
     assert (curve.microbatches, curve.seconds) == ((1,), (4.0,))
 
 
+def test_batch_curves_are_of_plain_costs_whatever_the_order_of_the_table() -> None:
+    plain = [LayerCost("x", "a", size, 1.0 * size, 2.0 * size) for size in (2, 8)]
+    pipelined = [LayerCost("x", "a", size, 9.0, 9.0, in_flight=4) for size in (2, 4)]
+    for rows in ([*plain, *pipelined], [*pipelined, *plain]):
+        (curve,) = batch_curves(CostTable("n", tuple(rows)))
+        assert (curve.microbatches, curve.seconds) == ((2, 8), (6.0, 24.0))
+
+
 def test_cost_summary_counts(world: World) -> None:
     extra = LayerCost("fast", LOSS, 4, 1e-4, 1e-4, provenance="specified")
     summary = summarise_costs(CostTable("n", (*world.table.layers, extra), source="t.csv"))
