@@ -16,6 +16,10 @@ from hetsim.reading import did_you_mean, read_text, shown
 
 _CELL = re.compile(r'[ \t]*+(?:"(?P<quoted>(?:[^"]|"")*)"[ \t]*|(?P<bare>(?!")[^,]*))(?P<end>,|$)')
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_LARGEST = 1e6
+"""Of a number, which is a time in seconds or a share; far beyond use, and small enough to reckon with in floats."""
+_LARGEST_WHOLE = 10**12
+"""Of a whole number, which is a count or a number of bytes."""
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 
 
@@ -74,7 +78,7 @@ class Row:
         return self.text(column)
 
     def number(self, column: str, default: float | None = None) -> float:
-        """The finite number, not negative, in the cell; `default` where it is blank, unless that is None."""
+        """The number from 0 to a million in the cell; `default` where it is blank, unless that is None."""
         text = self.text(column)
         if not text and default is not None:
             return default
@@ -82,16 +86,20 @@ class Row:
         if not (math.isfinite(value) and value >= 0):
             self.fault(column, f"got {_got(text)}, expected a finite number, not negative")
             return 0.0
+        if value > _LARGEST:
+            self.fault(column, f"got {_got(text)}, expected {_LARGEST:.0f} at most")
         return value
 
     def whole(self, column: str, default: int | None = None, *, least: int = 0) -> int:
-        """The whole number of `least` or more in the cell; `default` where it is blank, unless that is None."""
+        """The whole number from `least` to 10^12 in the cell; `default` where it is blank, unless that is None."""
         text = self.text(column)
         if not text and default is not None:
             return default
         if not _WHOLE.fullmatch(text) or len(text) > 18 or int(text) < least:
             self.fault(column, f"got {_got(text)}, expected a whole number of {least} or more")
             return least
+        if int(text) > _LARGEST_WHOLE:
+            self.fault(column, f"got {_got(text)}, expected {_LARGEST_WHOLE} at most")
         return int(text)
 
     def choice(self, column: str, known: Sequence[str], default: str | None = None) -> str:

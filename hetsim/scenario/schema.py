@@ -86,6 +86,7 @@ Index = Annotated[int, Field(ge=0, le=_MOST)]
 Batch = Annotated[int, Field(ge=1, le=1_000_000)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 Size = Annotated[int, _quantity(parse_bytes), Field(le=_MOST)]
+SampleSize = Annotated[int, _quantity(parse_bytes), Field(le=10**12)]
 Duration = Annotated[float, _quantity(parse_seconds), Field(le=1_000_000)]
 Bandwidth = Annotated[float, _quantity(parse_bytes_per_s), Field(ge=1)]
 Rate = Annotated[float, _quantity(parse_flops_per_s), Field(gt=0, le=1e30)]
@@ -158,8 +159,8 @@ class LayerSection(Section):
 
     name: LayerName
     parameters: Annotated[list[Index], BeforeValidator(_one_or_many)] = []
-    output: Size = 0
-    saved: Size = 0
+    output: SampleSize = 0
+    saved: SampleSize = 0
     flops: Annotated[float, Field(ge=0, le=1e30)] = 0.0
     repeat: Count | None = None
 
@@ -168,7 +169,7 @@ class NumbersSection(NetworkSection):
     """A network as numbers alone."""
 
     layers: Annotated[list[LayerSection], Field(min_length=1)]
-    input: Size = 0
+    input: SampleSize = 0
 
 
 class LocalSection(Section):
