@@ -176,7 +176,7 @@ def test_the_good_file_of_the_following_tests_is_good(tmp_path):
         ("10 us", "1e9 h", "7:52: cluster.nodes.0.link.latency: got \"1e9 h\", expected less"),
         ("10 us", "[1, 2]", "7:52: cluster.nodes.0.link.latency: got a list, expected a number, perhaps with a unit"),
         ("name: l}", "name: l, parameters: 10000000000000000}", "2:35: networks.n.layers.0.parameters.0: got"),
-        ("name: l}", "name: l, output: 1 PB, flops: 1.0e31}", "2:56: networks.n.layers.0.flops: got 1e+31, expected"),
+        ("name: l}", "name: l, output: 1 TB, flops: 1.0e31}", "2:56: networks.n.layers.0.flops: got 1e+31, expected"),
         ("{n: {layers: [{name: l}]}}", "{n: {zoo: mlp, depth: 10001}}", "2:33: networks.n.depth: got 10001, expected 10000"),
         ("{n: {layers: [{name: l}]}}", "{n: {zoo: vgg, levels: 21}}", "2:34: networks.n.levels: got 21, expected 20 at"),
         ("{n: {layers", "{..: {layers", '2:12: networks...: got "..", expected a name of letters, digits, dots, dashes'),
