@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from calibration.fingerprint import fingerprint
@@ -161,8 +161,10 @@ class Calibration:
     def _measure_links(self, workers: Workers) -> None:
         cluster = self._scenario.cluster
         names = [device.name for device in cluster.devices]
-        common: dict[str, Any] = {"do": "links", "names": names, "port": _free_port()} | self._link_sizes()
-        results = workers.ask({name: {**common, "rank": rank} for rank, name in enumerate(names)})
+        with TemporaryDirectory() as folder:
+            meeting = (Path(folder) / "meeting").as_uri()
+            common: dict[str, Any] = {"do": "links", "names": names, "meeting": meeting} | self._link_sizes()
+            results = workers.ask({name: {**common, "rank": rank} for rank, name in enumerate(names)})
         transfers = _merge_stamps(row for name in names for row in results[name])
         self._store.add(self._link_key(), {"kind": "links", "fingerprint": self._prints, "transfers": transfers})
 
@@ -220,10 +222,3 @@ def _merge_stamps(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         seconds = [(max(e for _, e in stamps) - max(s for s, _ in stamps)) / 1e9 for stamps in repeats]
         merged.append({"operation": operation, "group": group, "size_bytes": size_bytes, "seconds": seconds})
     return merged
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -10,11 +10,17 @@ from typing import Any
 import psutil
 
 from hetsim.hardware import Device, DeviceType
+from hetsim.hardware.binding import environment
+
+METHOD = 1
+"""Raised when the way of timing changes, so that old and new timings are not mixed."""
 
 
 def fingerprint(device: Device, device_type: DeviceType) -> dict[str, Any]:
     """Of `device` on this host: a JSON-able mapping. Timings under another fingerprint are not comparable."""
     common: dict[str, Any] = {
+        "method": METHOD,
+        "environment": environment(device, device_type),
         "backend": device_type.backend,
         "torch": version("torch"),
         "python": platform.python_version(),

@@ -35,7 +35,7 @@ SMALL_REPEATS, LARGE_REPEATS = 60, 15
 def time_links(
     rank: int,
     names: Sequence[str],
-    port: int,
+    meeting: str,
     send_bytes: Sequence[int],
     reduce_bytes: Sequence[int],
     device: torch.device,
@@ -43,11 +43,12 @@ def time_links(
 ) -> list[dict[str, Any]]:
     """This rank's stamps of every operation it takes part in: rows with operation, group, size_bytes, stamps_ns.
 
+    The ranks find each other at the address `meeting`, a file that is not there yet.
+
     What a rank spends by itself (posting, packing) is told under the name of its device type.
     """
     backend = "gloo" if device.type == "cpu" else "nccl"
-    address = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group(backend, init_method=address, rank=rank, world_size=len(names))
+    dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=len(names))
     try:
         rows = []
         for a, b in combinations(range(len(names)), 2):

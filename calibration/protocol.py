@@ -3,7 +3,7 @@
 The first line is the worker's `Setup`. Then commands (coordinator to worker)::
 
     {"do": "measure", "network": NAME, "microbatch": N, "in_flight": K, "budget_s": S, "precision": P}
-    {"do": "links", "rank": R, "names": [DEVICE, ...], "port": PORT, "send_bytes": [...], "reduce_bytes": [...]}
+    {"do": "links", "rank": R, "names": [DEVICE, ...], "meeting": ADDRESS, "send_bytes": [...], "reduce_bytes": [...]}
     {"do": "stop"}
 
 Replies: `{"progress": {"count": N, "median_s": S}}` while measuring, then one `{"result": ...}`. After the result of a

@@ -16,6 +16,7 @@ from calibration.statistics import summarise
 from calibration.timing import InPlaceTimer, MarkedStep, PlainStep
 from hetsim.costs import LOSS
 from hetsim.hardware.binding import pin, torch_device
+from hetsim.lifeline import die_with_parent
 from hetsim.models.intake import layer_names
 from hetsim.models.zoo import build
 from hetsim.plain import from_plain
@@ -25,7 +26,8 @@ WARM_UP_STEPS = 2
 
 
 def main() -> None:
-    """Serve commands until `stop` or the end of the input."""
+    """Serve commands until `stop`, the end of the input, or the end of the coordinator."""
+    die_with_parent()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever the user's own code prints goes to the log, not between the replies
     setup = from_plain(Setup, json.loads(sys.stdin.readline()))

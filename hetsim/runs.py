@@ -44,7 +44,7 @@ SCENARIO = "scenario.yaml"
 LOG = "log.txt"
 
 _FORMAT = "hetsim run"
-_PACKAGES = ("torch", "simpy", "numpy", "scipy")
+_PACKAGES = ("torch", "simpy", "numpy")
 _DATA_SUFFIXES = (".json", ".yaml", ".csv")
 """Files that are read back, and so must be as they were written; the others are renderings, which may be made anew."""
 
@@ -190,6 +190,7 @@ class RunWriter:
 
     def __init__(self, base: Path, name: str, manifest: Manifest) -> None:
         self.manifest = manifest
+        self._names: dict[str, str] = {}
         try:
             self.path, self.directory = _claim(base, name)
         except OSError as error:
@@ -214,6 +215,17 @@ class RunWriter:
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def name_for(self, text: str) -> str:
+        """`text` as a part of file names, different from that of any other text in this run."""
+        if text not in self._names:
+            name = wanted = slug(text)
+            number = 1
+            while name in self._names.values():
+                number += 1
+                name = f"{wanted}-{number}"
+            self._names[text] = name
+        return self._names[text]
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file."""

@@ -16,7 +16,7 @@ from hetsim.units import format_bytes
 
 SCHEMA_VERSION = 1
 
-_PACKAGES = ("torch", "simpy", "numpy", "scipy", "pandas", "matplotlib")
+_PACKAGES = ("torch", "simpy", "numpy", "pandas", "matplotlib")
 _BUSY_LOAD = 0.25
 """Load average a core above which other work will be seen in measurements."""
 

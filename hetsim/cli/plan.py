@@ -46,7 +46,7 @@ def _counts(planned: Planned) -> str:
     return (
         f"considered {result.considered} · infeasible {sum(result.infeasible_counts.values())}"
         f"{f' ({infeasible})' if infeasible else ''} · not priceable {len(result.unpriceable)} · "
-        f"best possible is at most {result.gap:.1%} faster"
+        + ("no lower bound" if result.gap is None else f"the best possible is at most {result.gap:.1%} faster")
     )
 
 

@@ -89,7 +89,7 @@ def candidate_rows(planned: Planned, seed: int) -> list[CandidateRow]:
                 step_s=prediction.step_s,
                 low_s=prediction.low_s,
                 high_s=prediction.high_s,
-                vs_even=even.step_s / prediction.step_s if even else None,
+                vs_even=even.step_s / prediction.step_s if even and prediction.step_s else None,
                 peak_memory_share=fullest.peak_bytes / fullest.limit_bytes if fullest and fullest.limit_bytes else None,
                 peak_memory_device=fullest.device if fullest else "",
                 limited_by=prediction.limited_by,

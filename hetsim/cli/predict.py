@@ -12,7 +12,6 @@ from hetsim.cli.planning import plan_network, plans_of_user
 from hetsim.cli.session import Session
 from hetsim.plan import Plan
 from hetsim.report.rows import CaseRow, DeviceRow
-from hetsim.runs import slug
 from hetsim.scenario.types import NetworkSpec
 from hetsim.simulator import Prediction
 from hetsim.simulator import predict as forecast
@@ -48,7 +47,7 @@ def predict(
     with session.new_run(runs) as run:
         run.write_json("result.json", document)
         for network, label, prediction in predictions:
-            name = slug(f"{network}-{label}")
+            name = run.name_for(f"{network}-{label}")
             run.write_timeline(name, prediction.timeline)
             write_trace(run.file(f"traces/{name}.trace.json"), {"predicted": prediction.timeline}, prediction.plan)
             draw_gantt(

@@ -10,7 +10,7 @@ from hetsim.cli.session import Session
 from hetsim.report.result import evidence_document
 from hetsim.report.rows import CaseRow, DeviceRow
 from hetsim.report.summary import batch_curves, summarise_costs, summarise_devices
-from hetsim.runs import RunWriter, slug
+from hetsim.runs import RunWriter
 from hetsim.validation import Case, Validation
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def write_pictures(run: RunWriter, validation: Validation) -> None:
     from hetsim.report.trace import write_trace
 
     for case in validation.cases:
-        name = slug(f"{case.network}-{case.label}")
+        name = run.name_for(f"{case.network}-{case.label}")
         predicted, measured, plan = case.prediction.timeline, case.measurement.timeline, case.prediction.plan
         run.write_timeline(f"{name}-predicted", predicted)
         run.write_timeline(f"{name}-measured", measured)

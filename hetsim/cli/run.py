@@ -16,7 +16,6 @@ from hetsim.cli.session import Session
 from hetsim.measurement import Measurement
 from hetsim.plan import Plan
 from hetsim.report.text import format_interval
-from hetsim.runs import slug
 from hetsim.scenario.types import NetworkSpec
 from hetsim.units import format_seconds
 
@@ -47,7 +46,7 @@ def run(
             plans = _plans(session, spec, texts)
             measurements = execute(session, spec, plans, steps, directory.directory / "logs" / spec.name, quiet=quiet)
             for label, measurement in zip(plans, measurements, strict=True):
-                name = slug(f"{spec.name}-{label}")
+                name = directory.name_for(f"{spec.name}-{label}")
                 directory.write_timeline(f"{name}-measured", measurement.timeline)
                 write_trace(
                     directory.file(f"traces/{name}.trace.json"), {"measured": measurement.timeline}, measurement.plan

@@ -88,9 +88,9 @@ class PlanningResult:
         return self.candidates[0]
 
     @property
-    def gap(self) -> float:
-        """By how much the chosen plan may at most miss the best possible one, relative to the lower bound."""
-        return self.chosen.step_s / self.lower_bound_s - 1 if self.lower_bound_s > 0 else float("inf")
+    def gap(self) -> float | None:
+        """By how much the chosen plan may at most miss the best possible one, relative to the lower bound; None where that is 0."""
+        return self.chosen.step_s / self.lower_bound_s - 1 if self.lower_bound_s > 0 else None
 
     @property
     def infeasible_counts(self) -> Mapping[Reason, int]:
