@@ -29,8 +29,8 @@ ScheduleName = Literal["gpipe", "1f1b"]
 
 SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
 
-_STAGE = re.compile(r"(?P<device>[\w.\-/]+)\[(?P<start>\d+):(?P<stop>\d+)\]")
-_SHARE = re.compile(r"(?P<stages>.*\])\s+(?P<samples>\d+)/(?P<microbatches>\d+)")
+_STAGE = re.compile(r"(?P<device>[\w.\-/]+)\[(?P<start>[0-9]{1,12}):(?P<stop>[0-9]{1,12})\]")
+_SHARE = re.compile(r"(?P<stages>.*\])\s+(?P<samples>[0-9]{1,12})/(?P<microbatches>[0-9]{1,12})")
 
 
 @dataclass(frozen=True, slots=True)

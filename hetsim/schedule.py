@@ -42,7 +42,7 @@ class Kind(StrEnum):
     UPDATE = "UPDATE"
 
 
-_TEXT = re.compile(r"(\d+)(SEND_F|RECV_F|SEND_B|RECV_B|REDUCE|UPDATE|F|B)(\d*)")
+_TEXT = re.compile(r"([0-9]{1,12})(SEND_F|RECV_F|SEND_B|RECV_B|REDUCE|UPDATE|F|B)([0-9]{0,12})")
 
 
 class Action(NamedTuple):

@@ -26,7 +26,7 @@ def test_action_parses_back(action):
     assert Action.parse(str(action)) == action
 
 
-@pytest.mark.parametrize("text", ["", "F0", "2F", "2X0", "1UPDATE3", "2F0 "])
+@pytest.mark.parametrize("text", ["", "F0", "2F", "2X0", "1UPDATE3", "2F0 ", "2F" + "9" * 5000])
 def test_bad_action_is_refused(text):
     if text == "2F0 ":
         assert Action.parse(text) == Action(2, Kind.FORWARD, 0)
