@@ -106,14 +106,18 @@ class _Loop:
             batch = global_batch(self._network, job.training.global_batch, job.seed, step + warm_up)
             for number, execution in enumerate(self._executions):
                 self._recorder.heartbeat.at(number, step)
-                self._step(number, execution, step, batch)
+                for _ in range(job.measure.lead_in_steps if step >= 0 else 0):
+                    self._step(number, execution, step, batch, timed=False)
+                self._step(number, execution, step, batch, timed=step >= 0)
                 if step == -warm_up and execution is not None:
                     execution.settle_in()
             if step < 0:
                 gc.freeze()  # what lives now lives to the end
             gc.collect()
 
-    def _step(self, number: int, execution: Execution | None, step: int, batch: tuple[Tensor, Tensor]) -> None:
+    def _step(
+        self, number: int, execution: Execution | None, step: int, batch: tuple[Tensor, Tensor], *, timed: bool
+    ) -> None:
         """One step of one plan; a worker that has no place in it only keeps the start."""
         if os.getppid() != self._parent:
             raise RunError("the coordinator is gone")
@@ -128,7 +132,7 @@ class _Loop:
             self._recorder.start(self._meeting.start_ns())
             loss = execution.step(*mine)
             rows = self._recorder.rows()
-        if step >= 0:
+        if timed:
             record = {
                 "request": number,
                 "step": step,
