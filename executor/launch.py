@@ -147,6 +147,7 @@ class _Watch:
         if any(beat and beat.request >= 0 for beat in beats):
             self._patience_s = self._job.measure.timeout_s
         silent_s = (time.monotonic_ns() - self._alive_ns) / 1e9
-        if silent_s > self._patience_s:
+        if silent_s > self._job.measure.timeout_s:
             stopped = [device for device in self._job.devices if self._processes.is_stopped(device)]
-            raise diagnosis.hang(self._job, stopped, silent_s)
+            if stopped or silent_s > self._patience_s:
+                raise diagnosis.hang(self._job, stopped, silent_s)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -83,6 +84,25 @@ def test_a_worker_that_hangs_ends_the_run_in_bounded_time_and_is_named(tmp_path)
     assert problem.where.startswith("rank 0 (device a0 on host ")
     assert problem.what.startswith("was stopped: nothing has happened for 4 s, ")
     assert len(collect(tmp_path)[0].step_s) >= 3
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_before_the_first_step_is_not_waited_for_longer(tmp_path):
+    def stop_one():
+        late = time.monotonic() + 60
+        while not (found := workers(tmp_path)).get("a0") and time.monotonic() < late:
+            time.sleep(0.05)
+        found["a0"].suspend()
+
+    stopper = threading.Thread(target=stop_one)
+    stopper.start()
+    start = time.monotonic()
+    error = failed_run([DATA_PARALLEL], spec(), tmp_path)
+    stopper.join()
+    assert time.monotonic() - start < 60
+    (problem,) = error.problems
+    assert problem.where.startswith("rank 0 (device a0 ")
+    assert problem.what.startswith("was stopped: nothing has happened for ")
 
 
 @pytest.mark.slow
