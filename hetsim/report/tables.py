@@ -90,15 +90,31 @@ def print_tables(*parts: RenderableType, file: IO[str] | None = None) -> None:
     stream = file or sys.stdout
     if stream.isatty():
         console = Console(file=stream, highlight=False, markup=False, emoji=False)
-        for part in parts:
-            console.print(part)
+        with console.capture() as capture:
+            for part in parts:
+                console.print(part)
+        stream.write(_writable(capture.get(), stream))
         return
     width = None if "COLUMNS" in os.environ else PLAIN_WIDTH
     console = Console(file=io.StringIO(), highlight=False, markup=False, emoji=False, width=width, color_system=None)
     with console.capture() as capture:
         for part in parts:
             console.print(part)
-    stream.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    stream.writelines(_writable(f"{line.rstrip()}\n", stream) for line in capture.get().splitlines())
+
+
+_PLAIN = str.maketrans({"─": "-", "–": "-", "×": "x", "µ": "u", "·": ";", "…": "..."})
+"""The signs of our tables that are not ASCII -> what stands for them where they cannot be written."""
+
+
+def _writable(text: str, stream: IO[str]) -> str:
+    """`text` with other signs for those that the stream's encoding lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def case_tables(cases: Iterable[CaseRow]) -> list[Rows]:

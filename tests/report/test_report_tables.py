@@ -49,6 +49,17 @@ def test_nothing_is_lost_at_any_width(
     assert all(piece in letters for piece in folded)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_an_encoding_that_lacks_our_signs_gets_others(cases: tuple[CaseRow, ...], encoding: str) -> None:
+    buffer = io.BytesIO()
+    stream = io.TextIOWrapper(buffer, encoding=encoding)
+    print_tables(*case_tables(cases), "10 µs – größe", file=stream)
+    stream.flush()
+    text = buffer.getvalue().decode(encoding)
+    assert ("440–469 ms" if encoding == "utf-8" else "440-469 ms") in text
+    assert {"ascii": "10 us - gr??e", "latin-1": "10 us - größe", "utf-8": "10 µs – größe"}[encoding] in text
+
+
 def test_a_plan_that_fits_stays_on_its_row(cases: tuple[CaseRow, ...]) -> None:
     (line,) = (line for line in printed(*case_tables(cases[:4])).splitlines() if "pipeline" in line)
     for cell in ("fast0[0:6] > slow0[6:9] 64/4; 1f1b", "243 ms", "233–252 ms", "261 ms", "-6.9 %", "no", "1.8×"):
