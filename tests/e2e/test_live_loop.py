@@ -128,3 +128,17 @@ def test_a_rank_that_fails_ends_the_run_named_with_exit_code_6(hetsim, tmp_path,
     assert Path(log).exists(), "it says where to read on"
     assert processes_of(tmp_path) == []
     assert [name for name in hetsim.runs() if name.endswith(".partial")], "what was finished is kept"
+
+
+def test_the_shipped_live_scenario_runs(hetsim, scenarios):
+    """Both networks of the demo, with the plan that anyone would start from."""
+    path = scenarios / "mixed_cpu.yaml"
+    shares = {"conv": (48, 16), "gpt": (12, 4)}
+    for network, (fast, slow) in shares.items():
+        plan = f"fast0[0:10] {fast}/1 | slow0[0:10] {slow}/1"
+        (row,) = hetsim.json("run", path, "--network", network, "--steps", "2", "--plan", plan)["measurements"]
+        assert row["plan"] == plan
+        assert len(row["step_s"]) == 2
+        assert all(0 < loss < 100 for loss in row["losses"])
+    dry = hetsim.json("calibrate", path, "--dry-run")
+    assert {point["network"] for point in dry["points"]} == set(shares)
