@@ -76,12 +76,12 @@ class Measure:
     warmup_steps: int = 3
     """Steps of each plan before timing starts."""
 
+    timeout_s: float = 60.0
+    """A rank that does nothing for so long is taken for dead."""
+
     lead_in_steps: int = 0
     """Untimed steps of a plan before each timed one: where plans alternate, a step finds the caches as the plan before left them,
     which no training does."""
-
-    timeout_s: float = 60.0
-    """A rank that does nothing for so long is taken for dead."""
 
 
 @dataclass(frozen=True, slots=True)
