@@ -17,6 +17,8 @@ fails. A run that fails leaves `NAME.partial` if it had results to keep, and not
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -31,7 +33,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hetsim import __version__
-from hetsim.errors import Problem, RunDirectoryError
+from hetsim.errors import Problem, RunDirectoryError, described
 from hetsim.files import slug as slug
 from hetsim.files import write_text
 from hetsim.reading import read_text
@@ -44,6 +46,18 @@ SCENARIO = "scenario.yaml"
 LOG = "log.txt"
 
 _FORMAT = "hetsim run"
+_UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+)
+"""What the system says when it is the folder's fault that a file cannot be written."""
+
 _PACKAGES = ("torch", "simpy", "numpy")
 _DATA_SUFFIXES = (".json", ".yaml", ".csv")
 """Files that are read back, and so must be as they were written; the others are renderings, which may be made anew."""
@@ -129,7 +143,7 @@ class RunDirectory:
         """Begin a run below `base`; use the result in a `with` block, at whose end the run appears under its name.
 
         The name ends in a hash of the scenario, the seed and the inputs, so runs of the same question are recognised.
-        Raises RunDirectoryError where an input cannot be read or `base` cannot be written to.
+        Raises RunDirectoryError where an input cannot be read or `base` cannot be written to; then nothing is left there.
         """
         moment = (now or datetime.now(UTC)).astimezone(UTC)
         digests = tuple(FileDigest.of(path) for path in inputs)
@@ -147,7 +161,11 @@ class RunDirectory:
             inputs=digests,
         )
         writer = RunWriter(base, name, manifest)
-        writer.write_text(SCENARIO, scenario_text)
+        try:
+            writer.write_text(SCENARIO, scenario_text)
+        except OSError as error:
+            writer.discard()
+            raise _not_written(base, error) from None
         return writer
 
     @classmethod
@@ -203,12 +221,24 @@ class RunWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self._finish()
-        elif self._has_results():
-            self.log(f"ended by {kind.__name__}: {error}")
+        """Finish the run, or keep what there is of it. Raises RunDirectoryError where a file could not be written."""
+        if error is None:
+            try:
+                self._finish()
+            except OSError as fault:
+                raise _not_written(self.directory, fault) from None
+            return
+        if self._has_results():
+            with contextlib.suppress(OSError):  # the disk may be full, and `error` says more
+                self.log(f"ended by {described(error)}")
         else:
-            shutil.rmtree(self.directory)
+            self.discard()
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            raise _not_written(self.directory, error) from None
+
+    def discard(self) -> None:
+        """Remove all that was written."""
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def file(self, name: str) -> Path:
         """Where to write the file `name`, e.g. `figures/comparison.svg`; its folder is made."""
@@ -255,6 +285,11 @@ class RunWriter:
         content = {**self.manifest.as_json(), "outputs": [asdict(digest) for digest in outputs]}
         write_text(self.directory / MANIFEST, _json_text(content))
         self.directory.rename(self.path)
+
+
+def _not_written(place: Path, error: OSError) -> RunDirectoryError:
+    what = f"cannot be written: {error.strerror or described(error)}"
+    return RunDirectoryError(Problem(str(error.filename or place), what, "Make room there, or name another folder for runs"))
 
 
 def _claim(base: Path, name: str) -> tuple[Path, Path]:

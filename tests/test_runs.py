@@ -1,11 +1,15 @@
 """Run directories: whole or not there, and refused when they are not what they say."""
 
+import errno
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hetsim.errors import RunDirectoryError
+from hetsim.errors import RunDirectoryError, RunError
 from hetsim.runs import MANIFEST, RunDirectory, RunWriter, slug
 from hetsim.schedule import Action, Kind
 from hetsim.timeline import Span, Timeline
@@ -116,6 +120,45 @@ def test_a_killed_run_leaves_only_a_marked_folder(tmp_path: Path) -> None:
     assert left.name.endswith(".partial")
     with pytest.raises(RunDirectoryError, match="did not finish"):
         RunDirectory.open(left)
+
+
+@contextmanager
+def disk_of(size_bytes: int) -> Iterator[None]:
+    """Inside the block no file grows beyond so many bytes, as if the disk were full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def fill_up(base: Path, size_bytes: int, error: Exception | None = None) -> None:
+    """A run whose disk is full from some moment on, and that fails then, or comes to its end."""
+    with ExitStack() as full, begin(base) as run:
+        run.write_json("result.json", {})
+        full.enter_context(disk_of(size_bytes))
+        if error is not None:
+            raise error
+
+
+def test_a_disk_that_is_full_at_once_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    with disk_of(4), pytest.raises(RunDirectoryError, match=r"cannot be written: File too large\. Make room there"):
+        begin(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [None, OSError(errno.ENOSPC, "No space left on device")])
+def test_a_disk_that_fills_up_is_told_and_the_run_is_not_finished(tmp_path: Path, error: Exception | None) -> None:
+    with pytest.raises(RunDirectoryError, match=r"cannot be written: (File too large|No space left on device)\. Make room"):
+        fill_up(tmp_path, 64, error)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]
+
+
+def test_a_full_disk_does_not_hide_why_the_run_failed(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="rank 0 died"):
+        fill_up(tmp_path, 4, RunError("rank 0 died"))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]
 
 
 def test_all_damage_is_told_at_once(tmp_path: Path) -> None:
