@@ -49,15 +49,17 @@ def main(arguments: list[str] | None = None) -> None:
         heartbeat.finish()
         _leave(0)
     except BaseException as error:  # the user's code may call sys.exit
-        _leave_word(error, job.folder(name).error)
-        traceback.print_exc()
+        _leave_word(error, job.folder(name).error, heartbeat)
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         _leave(1)
 
 
 def _leave(status: int) -> Never:
     """End the process at once: the groups' own threads may wait for a dead neighbour for as long as their timeout."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)
 
 
@@ -69,7 +71,7 @@ def _device_of(job: Job, node: str, local_rank: int) -> str:
     return here[local_rank]
 
 
-def _leave_word(error: BaseException, path: Path) -> None:
+def _leave_word(error: BaseException, path: Path, heartbeat: Heartbeat) -> None:
     """Note what went wrong and when, for the coordinator, and for torchrun where it started us."""
     extra = {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time())), "monotonic_ns": time.monotonic_ns()}
     cause = error
@@ -78,8 +80,10 @@ def _leave_word(error: BaseException, path: Path) -> None:
     said = " ".join(described(cause).split())
     text = json.dumps({"message": {"message": said, "extraInfo": extra}})
     for file in {path, Path(os.environ.get("TORCHELASTIC_ERROR_FILE") or path)}:
-        with contextlib.suppress(OSError):  # a full disk, say, which may be what went wrong
+        try:
             file.write_text(text)
+        except OSError:  # a full disk, say, which may be what went wrong; the heartbeat has its place on it already
+            heartbeat.work(f"the end, about which no more could be written than {said}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,11 +31,13 @@ def read_text(path: Path, error: type[InputError]) -> str:
     Raises `error`, with the place, where there is no such file, it cannot be read, is empty or is not text.
     """
     try:
+        if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+            raise error(Problem(str(path), "is a pipe or a device, expected a file, which can be read again"))
         data = path.read_bytes()
     except FileNotFoundError:
         raise error(Problem(str(path), "there is no such file", _neighbour(path))) from None
-    except OSError as cause:
-        raise error(Problem(str(path), f"cannot be read: {cause.strerror}")) from None
+    except (OSError, ValueError) as cause:
+        raise error(Problem(str(path), f"cannot be read: {getattr(cause, 'strerror', None) or cause}")) from None
     if not data.strip():
         raise error(Problem(f"{path}:1:1", "the file is empty"))
     try:
@@ -69,7 +72,7 @@ def shown(value: object) -> str:
 
 def _neighbour(path: Path) -> str:
     """A suggestion where the same folder has a file of nearly that name."""
-    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    names = [entry.name for entry in path.parent.iterdir() if entry.name != path.name] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=1)
     return f'Did you mean "{path.with_name(near[0])}"?' if near else ""
 

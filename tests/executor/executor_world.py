@@ -1,6 +1,7 @@
 """Networks and a cluster for the tests of the executor, and the same training in one process. Workers import this too."""
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -78,6 +79,9 @@ class Doomed(nn.Module):
                 time.sleep(600)
             if self.deed == "exit":
                 sys.exit(0)
+            if self.deed == "fill the disk":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+                return states
             if self.deed == "vanish":
                 os._exit(0)
             os.kill(os.getpid(), signal.Signals[self.deed])

@@ -139,6 +139,14 @@ def test_a_worker_that_leaves_in_peace_before_its_time_has_failed_too(tmp_path, 
 
 
 @pytest.mark.slow
+def test_a_worker_whose_disk_is_full_can_still_say_so(tmp_path):
+    error = failed_run([PIPELINE], spec("doomed", deed="fill the disk", n=30), tmp_path)
+    (problem,) = error.problems
+    assert problem.where.startswith("rank 1 (device b0 ")
+    assert "about which no more could be written than OSError: [Errno 27] File too large" in problem.what
+
+
+@pytest.mark.slow
 def test_threads_that_the_users_code_leaves_do_not_keep_the_run_from_ending(tmp_path):
     network = spec("threaded")
     measure = Measure(steps=2, warmup_steps=2, timeout_s=4.0)
