@@ -124,6 +124,8 @@ class Job:
             document = json.loads(text)
         except json.JSONDecodeError as error:
             raise InputError(Problem(f"{path}:{error.lineno}:{error.colno}", f"is not JSON: {error.msg}")) from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(Problem(str(path), f"is no JSON that can be read: {error}")) from None
         if not isinstance(document, dict) or document.get("format") != _FORMAT:
             raise InputError(Problem(str(path), f'is not a job: expected an object with "format": "{_FORMAT}"'))
         if document.get("schema_version") != _SCHEMA_VERSION:

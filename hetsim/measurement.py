@@ -80,7 +80,7 @@ class Measurement:
                 timeline=Timeline.of(span(*columns) for columns in row["timeline"]),
                 peak_bytes=row["peak_bytes"],
             )
-        except (PlanError, ValueError, KeyError, TypeError, AttributeError) as cause:
+        except (PlanError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
             raise RunDirectoryError(f"not a measurement of a run: {type(cause).__name__}: {cause}") from cause
 
 

@@ -311,7 +311,7 @@ def _claim(base: Path, name: str) -> tuple[Path, Path]:
 
 def _damage(directory: Path, digest: FileDigest) -> Problem | None:
     path = directory / digest.path
-    if not path.is_file():
+    if not _is_file(path):
         return Problem(str(path), f"is missing, expected {digest.size_bytes} bytes")
     if path.suffix not in _DATA_SUFFIXES:
         return None
@@ -324,6 +324,13 @@ def _damage(directory: Path, digest: FileDigest) -> Problem | None:
         f"expected {digest.size_bytes} with {digest.sha256[:12]}…",
         "Run again, or restore the file",
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -344,11 +351,18 @@ def _read_manifest(path: Path) -> Manifest:
             seed=content["seed"],
             versions=content["versions"],
             host=Host(**content["host"]),
-            inputs=tuple(FileDigest(**row) for row in content["inputs"]),
-            outputs=tuple(FileDigest(**row) for row in content["outputs"]),
+            inputs=tuple(map(_digest, content["inputs"])),
+            outputs=tuple(map(_digest, content["outputs"])),
         )
     except (KeyError, TypeError) as error:
         raise RunDirectoryError(Problem(str(path), f"does not have the entries of a manifest: {error}")) from None
+
+
+def _digest(row: Mapping[str, Any]) -> FileDigest:
+    digest = FileDigest(**row)
+    if not (isinstance(digest.path, str) and isinstance(digest.size_bytes, int) and isinstance(digest.sha256, str)):
+        raise TypeError(f"got {dict(row)}, expected the path, the size in bytes and the SHA-256 of a file")
+    return digest
 
 
 def _read_json(path: Path) -> Any:
@@ -358,6 +372,8 @@ def _read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}:{error.colno}"
         raise RunDirectoryError(Problem(where, f"is not JSON: {error.msg}")) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets without end
+        raise RunDirectoryError(Problem(str(path), f"is no JSON that can be read: {error}")) from None
 
 
 def _json_text(content: Mapping[str, Any]) -> str:

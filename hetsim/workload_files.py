@@ -34,6 +34,8 @@ def chain_from_json(text: str, where: str) -> Chain:
     except json.JSONDecodeError as cause:
         place = f"{where}:{cause.lineno}:{cause.colno}"
         raise NetworkError(Problem(place, f"is not JSON: {cause.msg}")) from None
+    except (ValueError, RecursionError) as cause:
+        raise NetworkError(Problem(where, f"is no JSON that can be read: {cause}")) from None
     if problems := [Problem(where, what) for what in _chain_faults(document)]:
         raise NetworkError(problems)
     layers = tuple(_layer(entry) for entry in document["layers"])

@@ -44,7 +44,8 @@ def test_a_loss_that_is_no_number_is_null_in_json():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"schema_version": 1}', measurement().to_json().replace("1UPDATE", "1SLEEP")]
+    "text",
+    ["", "{", "[" * 100_000, "[]", "null", '{"schema_version": 1}', measurement().to_json().replace("1UPDATE", "1SLEEP")],
 )
 def test_what_is_no_measurement_is_refused(text):
     with pytest.raises(RunDirectoryError, match="not a measurement of a run"):

@@ -192,6 +192,30 @@ def test_a_foreign_folder_is_refused(tmp_path: Path, content: str | None, messag
         RunDirectory.open(tmp_path)
 
 
+DIGEST_FAULTS = [
+    *(("path", wrong, "does not have the entries of a manifest") for wrong in (None, 3, [], {})),
+    *(("sha256", wrong, "does not have the entries of a manifest") for wrong in (None, 3, {})),
+    *(("path", wrong, "is missing, expected") for wrong in ("x" * 300, "a\0b", "nowhere")),
+]
+
+
+@pytest.mark.parametrize(("key", "wrong", "said"), DIGEST_FAULTS)
+def test_a_manifest_that_lists_no_files_is_refused(tmp_path: Path, key: str, wrong: object, said: str) -> None:
+    path = finished(tmp_path) / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["outputs"][0][key] = wrong
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(RunDirectoryError, match=said):
+        RunDirectory.open(path.parent)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 100_000])
+def test_json_that_python_cannot_hold_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(RunDirectoryError, match="is no JSON that can be read"):
+        RunDirectory.open(tmp_path)
+
+
 def test_a_missing_folder_input_or_timeline_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="nowhere: there is no such folder"):
         RunDirectory.open(tmp_path / "nowhere")

@@ -102,6 +102,12 @@ def test_what_is_no_chain_at_all(text, message):
     assert faults_of(text) == [message]
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000])
+def test_json_that_python_cannot_hold(text):
+    (fault,) = faults_of(text)
+    assert fault.startswith("net.json: is no JSON that can be read: ")
+
+
 def test_a_chain_without_layers():
     document = json.loads(chain_to_json(CHAIN)) | {"layers": []}
     assert faults_of(json.dumps(document)) == ["net.json: layers: got an empty list, expected a list of one layer or more"]

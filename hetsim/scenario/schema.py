@@ -118,7 +118,7 @@ class TrainingSection(Section):
 
     global_batch: Batch
     optimizer: OptimizerName | None = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, le=1e30)] | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
 

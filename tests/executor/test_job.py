@@ -68,6 +68,8 @@ def test_two_stages_on_one_device_are_told_with_all_other_faults(tmp_path, numbe
         (b"", r"job.json:1:1: the file is empty"),
         (pickle.dumps([1]), "it looks like a pickle"),
         (b"{", r"job.json:1:2: is not JSON"),
+        (b"[" * 100_000, "is no JSON that can be read"),
+        (b"9" * 5000, "is no JSON that can be read"),
         (b"[]", "is not a job"),
         (b'{"format": "hetsim run"}', "is not a job"),
         (b'{"format": "hetsim job", "schema_version": 2}', "got schema_version 2, expected 1"),
