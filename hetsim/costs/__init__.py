@@ -2,8 +2,9 @@
 
 from hetsim.costs.curve import Curve, Estimate
 from hetsim.costs.model import CostModel
-from hetsim.costs.table import LOSS, STEP, CostTable, LayerCost, Operation, Provenance, TransferCost
+from hetsim.costs.table import CANARY, LOSS, PSEUDO_LAYERS, STEP, CostTable, LayerCost, Operation, Provenance, TransferCost
 
 __all__ = [
-    "LOSS", "STEP", "CostModel", "CostTable", "Curve", "Estimate", "LayerCost", "Operation", "Provenance", "TransferCost",
+    "CANARY", "LOSS", "PSEUDO_LAYERS", "STEP", "CostModel", "CostTable", "Curve", "Estimate", "LayerCost", "Operation",
+    "Provenance", "TransferCost",
 ]  # fmt: skip

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import Generic, TypeVar, cast, get_args
 
 from hetsim.costs.sheet import Row, Sheet, read_sheet, sheet_text
-from hetsim.costs.table import LOSS, STEP, CostTable, LayerCost, Operation, Provenance, TransferCost
+from hetsim.costs.table import PSEUDO_LAYERS, CostTable, LayerCost, Operation, Provenance, TransferCost
 from hetsim.errors import CostError, Problem
 from hetsim.files import write_text
 from hetsim.reading import did_you_mean
@@ -40,6 +41,20 @@ _GROUPS: dict[Operation, tuple[int, float, str]] = {
     "post_receive": (1, 1, "one device type"),
 }
 """Fewest and most names in the group of an operation, and what they are."""
+
+
+CostRow = TypeVar("CostRow", LayerCost, TransferCost)
+
+
+@dataclass(frozen=True, slots=True)
+class CostFile(Generic[CostRow]):
+    """What one file holds, with the places of its rows, for those who set several files side by side."""
+
+    rows: tuple[CostRow, ...]
+    lines: tuple[int, ...]
+    """Of each row, from 1."""
+
+    notes: tuple[str, ...]
 
 
 def read_cost_table(path: Path, network: str) -> CostTable:
@@ -84,18 +99,46 @@ def read_transfer_costs(path: Path) -> tuple[TransferCost, ...]:
     return rows
 
 
-def write_layer_costs(path: Path, rows: Iterable[LayerCost], notes: Iterable[str] = ()) -> None:
-    """Write the costs of layers to `path`, whole or not at all, below `notes` (where the figures come from)."""
+def read_layer_file(path: Path) -> CostFile[LayerCost]:
+    """The costs of layers in the file at `path` with their lines. Raises CostError with every fault and its place."""
+    sheet, rows = _read_layers(path)
+    return _cost_file(sheet, rows)
+
+
+def read_transfer_file(path: Path) -> CostFile[TransferCost]:
+    """The costs of communication in the file at `path` with their lines. Raises CostError with every fault and its place."""
+    sheet, rows = _read_transfers(path)
+    return _cost_file(sheet, rows)
+
+
+def layer_costs_text(rows: Iterable[LayerCost], notes: Iterable[str] = ()) -> str:
+    """The text of a file with the costs of layers, below `notes` (where the figures come from)."""
     columns = (*LAYER_COLUMNS, *OPTIONAL_LAYER_COLUMNS)
     cells = [[getattr(row, column) for column in columns] for row in rows]
-    write_text(path, sheet_text(LAYERS_TITLE, notes, columns, cells))
+    return sheet_text(LAYERS_TITLE, notes, columns, cells)
+
+
+def transfer_costs_text(rows: Iterable[TransferCost], notes: Iterable[str] = ()) -> str:
+    """The text of a file with the costs of communication, below `notes`."""
+    columns = (*TRANSFER_COLUMNS, *OPTIONAL_TRANSFER_COLUMNS)
+    cells = [[row.operation, ";".join(row.group), row.size_bytes, row.seconds, row.spread, row.samples] for row in rows]
+    return sheet_text(TRANSFERS_TITLE, notes, columns, cells)
+
+
+def write_layer_costs(path: Path, rows: Iterable[LayerCost], notes: Iterable[str] = ()) -> None:
+    """Write the costs of layers to `path`, whole or not at all, below `notes` (where the figures come from)."""
+    write_text(path, layer_costs_text(rows, notes))
 
 
 def write_transfer_costs(path: Path, rows: Iterable[TransferCost], notes: Iterable[str] = ()) -> None:
     """Write the costs of communication to `path`, whole or not at all, below `notes`."""
-    columns = (*TRANSFER_COLUMNS, *OPTIONAL_TRANSFER_COLUMNS)
-    cells = [[row.operation, ";".join(row.group), row.size_bytes, row.seconds, row.spread, row.samples] for row in rows]
-    write_text(path, sheet_text(TRANSFERS_TITLE, notes, columns, cells))
+    write_text(path, transfer_costs_text(rows, notes))
+
+
+def _cost_file(sheet: Sheet, rows: tuple[CostRow, ...]) -> CostFile[CostRow]:
+    if sheet.problems:
+        raise CostError(sheet.problems)
+    return CostFile(rows, tuple(row.line for row in sheet.rows), sheet.notes)
 
 
 def _layers_file(path: Path, network: str) -> Path:
@@ -127,8 +170,8 @@ def _read_transfers(path: Path) -> tuple[Sheet, tuple[TransferCost, ...]]:
 def _layer_cost(row: Row) -> LayerCost:
     """A row as a LayerCost. Without `provenance` it is measured where it has samples, and written by somebody where not."""
     layer = row.required_text("layer")
-    if layer.startswith("@") and layer not in (LOSS, STEP):
-        row.fault("layer", f'got "{layer}"; of the names that begin with @ there are only {LOSS} and {STEP}')
+    if layer.startswith("@") and layer not in PSEUDO_LAYERS:
+        row.fault("layer", f'got "{layer}"; of the names that begin with @ there are only {", ".join(PSEUDO_LAYERS)}')
     samples = row.whole("samples", 0)
     likely: Provenance = "measured" if samples else "specified"
     return LayerCost(

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from hetsim.costs.curve import Curve, Estimate
-from hetsim.costs.table import LOSS, STEP, CostTable, LayerCost, Operation
+from hetsim.costs.table import CANARY, LOSS, STEP, CostTable, LayerCost, Operation
 from hetsim.errors import CostError
 from hetsim.hardware import Cluster
 from hetsim.workload import Chain
@@ -82,6 +82,11 @@ class CostModel:
     def step_overhead_s(self, device: str) -> float:
         """Seconds that a step costs the device whatever it holds; 0 where the table has no such row."""
         return self._update.get((self._type_of[device], STEP), 0.0)
+
+    def canary_s(self, device: str) -> float | None:
+        """Seconds of the canary on `device` at the speed for which the table's times hold; None where nobody timed it."""
+        curve = self._forward.curve((self._type_of[device], CANARY))
+        return curve.seconds[0] if curve is not None else None
 
     def saved_bytes(self, device: str, layer: int, microbatch: int) -> int:
         """Bytes that autograd keeps of one layer from forward to backward: measured, else from the chain's own figures."""

@@ -1,8 +1,9 @@
 """The cost table: what was measured, as rows.
 
-A table belongs to one network. Besides the network's own layers it has two pseudo-layers, whose names start with `@`:
-`@loss` (forward and backward of the loss function, by microbatch) and `@step` (what a step costs a device whatever it
-holds, beyond the measured parts; its time stands in `update_s`).
+A table belongs to one network. Besides the network's own layers it has pseudo-layers, whose names start with `@`: `@loss`
+(forward and backward of the loss function, by microbatch), `@step` (what a step costs a device whatever it holds, beyond the
+measured parts; its time stands in `update_s`) and `@canary` (a fixed piece of work at the speed that the device had when the
+times of the table were true; in `forward_s`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Literal
 
 LOSS = "@loss"
 STEP = "@step"
+CANARY = "@canary"
+PSEUDO_LAYERS = (LOSS, STEP, CANARY)
 
 Provenance = Literal["measured", "interpolated", "extrapolated", "transferred", "specified"]
 """Where a number comes from. `specified`: written down by a person or taken from a datasheet."""
