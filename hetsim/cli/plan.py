@@ -10,6 +10,7 @@ from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
 from hetsim.cli.planning import Planned, candidate_rows, plan_network
 from hetsim.cli.session import Session
+from hetsim.costs.transfer import transferred_types
 from hetsim.report.result import plans_document
 from hetsim.report.rows import CandidateRow
 
@@ -65,6 +66,7 @@ def _document(session: Session, planned: Sequence[Planned], rows: dict[str, list
                 {"what": r.what, "reason": r.reason, "detail": r.detail, "count": r.count} for r in p.result.infeasible
             ],
             "unpriceable": list(p.result.unpriceable),
+            "transferred": transferred_types(p.costs.table),
         }
         for p in planned
     ]

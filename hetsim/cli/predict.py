@@ -10,6 +10,7 @@ from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, print_table, talk
 from hetsim.cli.planning import plan_network, plans_of_user
 from hetsim.cli.session import Session
+from hetsim.costs.transfer import transferred_types
 from hetsim.plan import Plan
 from hetsim.report.rows import CaseRow, DeviceRow
 from hetsim.scenario.types import NetworkSpec
@@ -32,8 +33,10 @@ def predict(
     rows: list[CaseRow] = []
     devices: list[DeviceRow] = []
     predictions: list[tuple[str, str, Prediction]] = []
+    transferred: dict[str, list[str]] = {}
     for spec in session.scenario.networks:
         model = session.costs(spec)
+        transferred[spec.name] = transferred_types(model.table)
         for label, plan in _plans(session, spec, texts).items():
             prediction = forecast(plan, model, spec.training, seed=session.scenario.seed)
             predictions.append((spec.name, label, prediction))
@@ -43,7 +46,7 @@ def predict(
                 )
             )
             devices += summarise_devices(prediction.timeline, plan, network=spec.name, case=label, label="predicted")
-    document = predictions_document(session.scenario.name, predictions)
+    document = {**predictions_document(session.scenario.name, predictions), "transferred": transferred}
     with session.new_run(runs) as run:
         run.write_json("result.json", document)
         for network, label, prediction in predictions:

@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hetsim.cli.output import talk
 from hetsim.costs import CostModel, CostTable
 from hetsim.costs.files import cost_files, read_cost_table
+from hetsim.costs.transfer import with_transferred
 from hetsim.errors import CostError, InputError, NetworkError, Problem, ScenarioError
 from hetsim.files import write_text
 from hetsim.reading import read_text
@@ -21,6 +23,12 @@ from hetsim.workload import Chain
 
 if TYPE_CHECKING:
     from calibration.coordinator import Calibration
+
+
+_MEND = (
+    "Measure it there; or let it be transferred from a measured device type: name the accelerators of both under "
+    "cluster.device_types, as catalogue: K80"
+)
 
 
 class Session:
@@ -35,6 +43,7 @@ class Session:
         self.scenario = replace(scenario, networks=chosen)
         self.path = path
         self.directory = costs / scenario.name
+        self._told: set[tuple[str, str]] = set()
 
     @property
     def live(self) -> tuple[NetworkSpec, ...]:
@@ -71,8 +80,15 @@ class Session:
         return self.calibration.measured(spec.name).table
 
     def known_costs(self, spec: NetworkSpec) -> CostModel:
-        """The cost model of one network as far as costs are known: enough to check a plan."""
-        return CostModel(self.chains[spec.name], self.scenario.cluster, self.table(spec))
+        """The cost model of one network as far as costs are known or can be transferred: enough to check a plan."""
+        cluster, chain = self.scenario.cluster, self.chains[spec.name]
+        result = with_transferred(self.table(spec), chain, cluster.device_types.values(), spec.training.dtype)
+        used = {kind.name for kind in cluster.used_types}
+        for name, origin in result.sources.items():
+            if name in used and (spec.name, name) not in self._told:
+                self._told.add((spec.name, name))
+                talk(f"{spec.name}: nothing was measured on {name}; its costs are transferred from {', '.join(origin)}")
+        return CostModel(chain, cluster, result.table)
 
     def costs(self, spec: NetworkSpec) -> CostModel:
         """The cost model of one network. Raises CostError where a device type that the cluster has is not priced."""
@@ -85,7 +101,10 @@ class Session:
                     f"Measure it: hetsim calibrate {self.path}",
                 )
             )
-        model.require(kind.name for kind in self.scenario.cluster.used_types)
+        try:
+            model.require(kind.name for kind in self.scenario.cluster.used_types)
+        except CostError as error:
+            raise CostError(Problem("", str(error), _MEND)) from None
         return model
 
     def new_run(self, runs: Path) -> RunWriter:

@@ -24,6 +24,9 @@ class DeviceType:
     peak_flops_per_s: float | None = None
     """Peak rate in the training dtype; used by the FLOPs-proportional baseline alone, never for a prediction."""
 
+    catalogue: str | None = None
+    """Its entry in the catalogue of accelerators, by which costs can be transferred to it and from it."""
+
     isa: Isa = "full"
     """CPU only: the cap on the instruction set."""
 

@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from hetsim.errors import ScenarioError
+from hetsim.errors import InputError, ScenarioError
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
+from hetsim.hardware.catalogue import accelerator
 from hetsim.reading import did_you_mean
 from hetsim.scenario.document import Key
 from hetsim.scenario.local import local_cluster
@@ -76,6 +77,14 @@ def _device_type(reader: Reader, name: str) -> DeviceType | None:
     for key, field in (("memory", "memory_bytes"), ("peak_flops", "peak_flops_per_s")):
         if key in fields:
             fields[field] = fields.pop(key)
+    if "catalogue" in fields:
+        try:
+            entry = accelerator(fields["catalogue"])
+        except InputError as error:
+            reader.fault((*keys, "catalogue"), error.problems[0].what, error.problems[0].help)
+            return None
+        fields["catalogue"] = entry.name
+        fields.setdefault("memory_bytes", entry.memory_bytes)
     return DeviceType(name, **fields)
 
 

@@ -199,6 +199,7 @@ class DeviceTypeSection(Section):
     backend: Backend | None = None
     memory: Annotated[Size, Field(gt=0)] | None = None
     peak_flops: Rate | None = None
+    catalogue: str | None = None
     isa: Isa | None = None
     threads: Count | None = None
 
