@@ -29,3 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: accuracy-public
+accuracy-public: $(STAMP)  ## how well costs carry over to GPUs never measured, on published step times; folder: HETSIM_PUBLIC_DATA
+	$(BIN)/python -m benchmarks.transfer_public
