@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hetsim.errors import PlanError, RunDirectoryError
+from hetsim.medians import median_interval
 from hetsim.plan import Plan
 from hetsim.schedule import Action
 from hetsim.timeline import Span, Timeline
@@ -87,20 +88,3 @@ class Measurement:
 def span(device: str, action: str, start_ns: int, end_ns: int) -> Span:
     """The span of `device` doing the action that `action` writes."""
     return Span(device, Action.parse(action).kind, action, start_ns, end_ns)
-
-
-def median_interval(samples: Sequence[float]) -> tuple[float, float]:
-    """An interval that covers the true median with at least 95 % probability, whatever the distribution.
-
-    It runs from the k-th smallest to the k-th largest sample. It misses the median when k - 1 or fewer samples fall on one
-    side of it, which has probability 2 P(Binomial(n, 1/2) < k) (David & Nagaraja, Order Statistics, 2003, section 7.1); k is
-    the largest for which that is at most 5 %. Below six samples no k is, and the interval is their whole range.
-    """
-    rows = sorted(samples)
-    n, k = len(rows), 0
-    missed = 2 * 0.5**n
-    while missed <= 0.05:
-        k += 1
-        missed += 2 * math.comb(n, k) * 0.5**n
-    place = max(k - 1, 0)
-    return rows[place], rows[n - 1 - place]

@@ -2,16 +2,12 @@
 
 import json
 import math
-import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import binom
 
 from hetsim.errors import RunDirectoryError
-from hetsim.measurement import Measurement, median_interval, span
+from hetsim.measurement import Measurement, span
 from hetsim.plan import Plan
 from hetsim.timeline import Timeline
 
@@ -56,30 +52,3 @@ def test_a_later_schema_is_refused_by_its_number():
     text = measurement().to_json().replace('"schema_version": 1', '"schema_version": 7')
     with pytest.raises(RunDirectoryError, match="schema version 7, expected 1"):
         Measurement.from_json(text)
-
-
-@given(st.integers(1, 400))
-def test_the_interval_is_the_narrowest_that_covers_enough(n):
-    """With the samples 1..n the interval's ends are their own ranks."""
-    low, high = median_interval(range(1, n + 1))
-    assert low + high == n + 1
-    if n < 6:
-        assert low == 1
-    else:
-        assert 2 * binom.cdf(low - 1, n, 0.5) <= 0.05 < 2 * binom.cdf(low, n, 0.5)
-
-
-def test_the_interval_covers_the_median_of_a_skewed_distribution_as_often_as_it_says():
-    draw = random.Random(5)
-    covered = sum(
-        low <= 1.0 <= high
-        for low, high in (median_interval([draw.lognormvariate(0, 1) for _ in range(25)]) for _ in range(2000))
-    )
-    theory = 1 - 2 * binom.cdf(7, 25, 0.5)  # the 8th of 25 on either side
-    assert covered / 2000 == pytest.approx(theory, abs=4 * (theory * (1 - theory) / 2000) ** 0.5)
-
-
-@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60))
-def test_the_interval_holds_the_median(samples):
-    low, high = median_interval(samples)
-    assert low <= sorted(samples)[len(samples) // 2] <= high
