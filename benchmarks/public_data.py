@@ -134,6 +134,21 @@ def workloads(folder: Path) -> list[Workload]:
     return found
 
 
+def step_curves(folder: Path) -> dict[tuple[str, str, str], Curve]:
+    """Every curve by (source, network, the source's own name of the GPU), in rising order of batch; each once.
+
+    Some tables are given twice in a source, under two names. Raises OSError where a file lacks.
+    """
+    samples: dict[tuple[str, str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for source, read in _READERS.items():
+        for network, gpu, batch, seconds in read(folder / source):
+            if not _faulty(source, network, gpu, batch):
+                samples[source, network, gpu][batch].append(seconds)
+    curves = {key: {b: median(points[b]) for b in sorted(points)} for key, points in samples.items()}
+    first = {(key[:2], tuple(curve.items())): key for key, curve in reversed(curves.items())}
+    return {key: curve for key, curve in curves.items() if first[key[:2], tuple(curve.items())] == key}
+
+
 def _faulty(source: str, network: str, gpu: str, batch: float) -> bool:
     """Points that the data itself gives away as copies of others."""
     if source == "gavel" and network == "Transformer":

@@ -55,6 +55,14 @@ def test_what_was_measured_of_a_link_counts_before_its_specification():
     assert measured.send_s("f", "f", 1500) == measured.send_s("f", "s", 0) == measured.reduce_s(["f"], 1500) == 0.0
 
 
+def test_a_curve_of_several_origins_keeps_that_of_each_point():
+    rows = (*ROWS, replace(ROWS[0], microbatch=4, provenance="transferred", spread=0.3))
+    costs = costs_of(rows)
+    origins = [(n, costs.forward("f", 0, n).provenance) for n in (1, 2, 4, 8)]
+    assert origins == [(1, "measured"), (2, "transferred"), (4, "transferred"), (8, "transferred")]
+    assert (costs.forward("f", 0, 1).spread, costs.forward("f", 0, 4).spread) == (0.0, 0.3)
+
+
 def test_the_slowest_link_sets_the_pace_of_a_ring():
     near = Link("near", 0.0, 1e9)
     assert costs_of(link=near, split_nodes=True).reduce_s(["f", "s"], 4000) == pytest.approx(2 * (0.001 + 2000 / 1e6))
@@ -130,7 +138,12 @@ def measured(prediction, factor):
 
 
 def test_a_validation_by_hand():
-    costs, training = costs_of(), Training(8)
+    rows = (
+        replace(row, microbatch=size, forward_s=size * row.forward_s, backward_s=size * row.backward_s)
+        for size in (1, 4, 7)
+        for row in ROWS
+    )
+    costs, training = costs_of(tuple(rows)), Training(8)
     chosen = predict(Plan.parse("f[0:2] 7/1 | s[0:2] 1/1"), costs, training)
     even = predict(Plan.parse("f[0:2] 4/1 | s[0:2] 4/1"), costs, training)
     good = Case("net", "chosen", chosen, measured(chosen, 1.0), chosen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
 
-from hetsim.costs.curve import Curve, Estimate
+from hetsim.costs.curve import Curve, CurvePoint, Estimate
 from hetsim.costs.table import CANARY, LOSS, STEP, CostTable, LayerCost, Operation
 from hetsim.errors import CostError
 from hetsim.hardware import Cluster
@@ -86,7 +86,7 @@ class CostModel:
     def canary_s(self, device: str) -> float | None:
         """Seconds of the canary on `device` at the speed for which the table's times hold; None where nobody timed it."""
         curve = self._forward.curve((self._type_of[device], CANARY))
-        return curve.seconds[0] if curve is not None else None
+        return curve.points[0].seconds if curve is not None else None
 
     def saved_bytes(self, device: str, layer: int, microbatch: int) -> int:
         """Bytes that autograd keeps of one layer from forward to backward: measured, else from the chain's own figures."""
@@ -176,13 +176,10 @@ class _Times:
 
 
 def _curves(rows: Iterable[LayerCost], field: str) -> dict[tuple[str, str], Curve]:
-    points: dict[tuple[str, str], list[LayerCost]] = defaultdict(list)
+    points: dict[tuple[str, str], list[CurvePoint]] = defaultdict(list)
     for row in rows:
-        points[row.device_type, row.layer].append(row)
-    return {
-        key: Curve.through(((r.microbatch, getattr(r, field), r.spread) for r in group), group[0].provenance)
-        for key, group in points.items()
-    }
+        points[row.device_type, row.layer].append(CurvePoint(row.microbatch, getattr(row, field), row.spread, row.provenance))
+    return {key: Curve.through(group) for key, group in points.items()}
 
 
 def _updates(rows: Iterable[LayerCost]) -> dict[tuple[str, str], float]:
@@ -199,4 +196,4 @@ def _saved_bytes(rows: Iterable[LayerCost]) -> dict[tuple[str, str], Curve]:
     for row in rows:
         if row.saved_bytes is not None and row.tensor_parallel == 1 and row.in_flight == 1:
             points[row.device_type, row.layer].append((row.microbatch, float(row.saved_bytes), 0.0))
-    return {key: Curve.through(group) for key, group in points.items()}
+    return {key: Curve.through(group, counted=True) for key, group in points.items()}

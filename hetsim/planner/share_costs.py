@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hetsim.costs import CostModel
+from hetsim.costs.shape import grid
 from hetsim.exchange import Bucket
 from hetsim.planner.share_sum import Pieces
 from hetsim.planner.stage_costs import Bools, Floats, Ints, StageCosts, stage_costs
@@ -94,18 +95,18 @@ def share_costs(
 ) -> dict[str, ShareCosts]:
     """The curves of those `types` on which every layer is priced.
 
-    Costs are asked for at the measured microbatch sizes and at the ends; between them every curve is a straight line (see
-    `hetsim.costs.curve`), and so is any sum of them.
+    Costs are asked for at the measured microbatch sizes, at those of the grid on which curves bend (see `hetsim.costs.shape`) and
+    at the ends; between them every curve is a straight line, and so is any sum of them.
     """
     batch = training.global_batch
     measured = {row.microbatch for row in costs.table.layers if row.tensor_parallel == 1}
-    knots = sorted({1, batch} | {size for size in measured if 1 <= size <= batch})
-    at_knots = [stage_costs(costs, types, size) for size in knots]
+    points = {1, batch} | {size for size in measured if 1 <= size <= batch}
+    at_knots = {size: stage_costs(costs, types, size) for size in sorted({*points, *grid(1, batch)})}
     speaks_for = {device.type: device.name for device in reversed(costs.cluster.devices)}
     return {
-        kind: _curves(costs, training, buckets, speaks_for[kind], knots, at_knots)
+        kind: _curves(costs, training, buckets, speaks_for[kind], sorted(points), at_knots)
         for row, kind in enumerate(types)
-        if not at_knots[0].unpriced[row, -1]
+        if not at_knots[1].unpriced[row, -1]
     }
 
 
@@ -114,33 +115,37 @@ def _curves(
     training: Training,
     buckets: Sequence[Bucket],
     device: str,
-    knots: Sequence[int],
-    at_knots: Sequence[StageCosts],
+    points: Sequence[int],
+    at_knots: Mapping[int, StageCosts],
 ) -> ShareCosts:
+    """`points`: the knots at which curves of what is counted, not timed, may bend: there are whole bytes at the others."""
     chain, kind = costs.chain, costs.cluster.device(device).type
-    row, sizes = at_knots[0].types.index(kind), np.arange(training.global_batch + 1)
+    any_size = at_knots[1]
+    row, sizes = any_size.types.index(kind), np.arange(training.global_batch + 1)
 
     def curve(values: Sequence[float]) -> Floats:
-        return np.interp(sizes, knots, values)
+        return np.interp(sizes, [*at_knots], values)
 
     packing_s = np.array([costs.bucket_s(device, bucket.size_bytes) for bucket in buckets])
     first = np.array([bucket.first_layer for bucket in buckets], dtype=np.int64)
     packed_s = [float(packing_s[first >= layer].sum()) for layer in first]
     ready_s = [
-        curve([at.forward_s[row, -1] + at.backward_s[row, -1] - at.backward_s[row, layer] for at in at_knots]) + packed
+        curve([at.forward_s[row, -1] + at.backward_s[row, -1] - at.backward_s[row, layer] for at in at_knots.values()])
+        + packed
         for layer, packed in zip(first, packed_s, strict=True)
     ]
-    saved = np.array([np.diff(at.saved_bytes[row]) for at in at_knots])
+    saved = np.array([np.diff(at_knots[size].saved_bytes[row]) for size in points])
     elements = sum(layer.parameter_count for layer in chain.layers)
     held_bytes = elements * (2 * chain.element_bytes + training.optimizer_state_bytes_per_parameter)
     return ShareCosts(
         device_type=kind,
-        start_s=float(at_knots[0].overhead_s[row]),
-        round_s=curve([at.compute_s[row, -1] for at in at_knots]),
+        start_s=float(any_size.overhead_s[row]),
+        round_s=curve([at.compute_s[row, -1] for at in at_knots.values()]),
         ready_s=np.array(ready_s).reshape(len(buckets), len(sizes)),
         packing_s=float(packing_s.sum()),
-        update_s=float(at_knots[0].update_s[row, -1]),
-        rounds_bytes=held_bytes + np.sum([np.rint(curve(layer)).astype(np.int64) for layer in saved.T], axis=0),
+        update_s=float(any_size.update_s[row, -1]),
+        rounds_bytes=held_bytes
+        + np.sum([np.rint(np.interp(sizes, points, layer)).astype(np.int64) for layer in saved.T], axis=0),
         input_bytes=chain.input_bytes_per_sample,
-        limit_bytes=int(at_knots[0].limit_bytes[row]),
+        limit_bytes=int(any_size.limit_bytes[row]),
     )
