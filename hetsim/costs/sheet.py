@@ -118,15 +118,18 @@ class Row:
         self.sheet.fault(self.line, cell.column if cell else 1, f"{column}: {what}", mend)
 
 
-def read_sheet(path: Path, *, title: str, required: Sequence[str], optional: Sequence[str]) -> Sheet:
+def read_sheet(path: Path, *, title: str | None, required: Sequence[str], optional: Sequence[str]) -> Sheet:
     """The sheet in the file at `path`, whose first line is `# title` and whose columns have these names, in any order.
+
+    Without a `title` it is a file that others wrote, which begins with its header or with `#` lines.
 
     Raises CostError where the file is none of this kind; faults of single rows are noted in the sheet.
     """
     lines = read_text(path, CostError).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    _check_title(path, lines[0], title)
+    if title is not None:
+        _check_title(path, lines[0], title)
     sheet = Sheet(path)
-    comments = [line for line in lines[1:] if line.startswith("#")]
+    comments = [line for line in lines[title is not None :] if line.startswith("#")]
     sheet.notes = tuple(_bare_note(line) for line in comments)
     numbered = [(i, line) for i, line in enumerate(lines, 1) if line.strip(" \t,") and not line.startswith("#")]
     if not numbered:
