@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from hetsim.cli.costs import app as costs_app
+from hetsim.cli.import_command import import_command
 from hetsim.cli.options import Budget, Costs, FailOver, Format, Networks, PlanTexts, Quiet, Runs, ScenarioPath, Steps
 from hetsim.errors import HetsimError
 
@@ -161,3 +163,11 @@ def validate(
     from hetsim.cli.validate import validate as execute
 
     execute(scenario, networks, steps, costs, runs, budget, fail_over, output=output, quiet=quiet)
+
+
+app.add_typer(costs_app)
+app.command(
+    "import",
+    epilog="Examples:  hetsim import vgg16/graph.txt --device-type V100 --microbatch 128 --scenario vgg16.yaml   ·   "
+    "hetsim import curve.csv --network bert --parameters 110000000 --scenario bert.yaml",
+)(import_command)
