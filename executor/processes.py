@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from executor.job import Job
+from hetsim.hardware.binding import environment
 
 
 class Processes:
@@ -59,7 +60,9 @@ class Processes:
         return False
 
     def _start(self, rank: int, device: str, port: int) -> subprocess.Popen[bytes]:
+        cluster = self._job.cluster
         variables = {
+            **environment(cluster.device(device), cluster.type_of(device)),
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(len(self._job.devices)),

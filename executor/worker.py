@@ -1,7 +1,8 @@
 """One device's worker: `python -m executor.worker JOB --as-device NAME`, or under torchrun with `--on-node NAME`.
 
 The worker first makes itself the device, and only then imports torch, which reads the caps on the instruction set when it is
-loaded. It takes its rank and the way to the others from the environment, as torchrun sets it.
+loaded. Some of the device's variables are read by the C library when a process starts: where torchrun, which does not know them,
+has started the worker, it starts anew. It takes its rank and the way to the others from the environment, as torchrun sets it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     heartbeat = Heartbeat(job.folder(name).heartbeat)
     try:
-        os.environ.update(environment(job.cluster.device(name), job.cluster.type_of(name)))
+        _become(environment(job.cluster.device(name), job.cluster.type_of(name)))
         heartbeat.work("importing torch")
         from executor.training import train
 
@@ -53,6 +54,14 @@ def main(arguments: list[str] | None = None) -> None:
         with contextlib.suppress(OSError):
             traceback.print_exc()
         _leave(1)
+
+
+def _become(variables: dict[str, str]) -> None:
+    """Return in a process that has had these environment variables from its start: this one, or its own next life."""
+    if variables.items() <= os.environ.items():
+        return
+    os.environ.update(variables)
+    os.execv(sys.executable, [sys.executable, "-m", "executor.worker", *sys.argv[1:]])  # noqa: S606
 
 
 def _leave(status: int) -> Never:

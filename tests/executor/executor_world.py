@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -100,6 +101,18 @@ def threaded():
     if "RANK" in os.environ:
         threading.Thread(target=time.sleep, args=(600,)).start()
     return dense()
+
+
+def witnessed(folder):
+    """Dense layers; each worker leaves a note in `folder` of the environment that it has had from its very start."""
+    if "RANK" in os.environ:
+        Path(folder, os.environ["RANK"]).write_bytes(Path("/proc/self/environ").read_bytes())
+    return dense()
+
+
+def from_the_start(path):
+    """The environment in a note of `witnessed`."""
+    return dict(entry.split("=", 1) for entry in path.read_text().split("\0") if entry)
 
 
 def spec(function="dense", training=None, **arguments):

@@ -4,10 +4,11 @@ import os
 import platform
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
-from executor_world import CLUSTER, GLOBAL_BATCH, LAYERS, LOOPBACK, chain, spec, state_on_disk, trained_alone
+from executor_world import CLUSTER, GLOBAL_BATCH, LAYERS, LOOPBACK, chain, from_the_start, spec, state_on_disk, trained_alone
 
 from executor.job import Job, RunRequest
 from executor.launch import run
@@ -15,6 +16,7 @@ from executor.results import collect
 from executor.training import check_network, global_batch
 from hetsim.errors import NetworkError
 from hetsim.hardware import Cluster, Device, DeviceType, Node
+from hetsim.hardware.binding import KEEP_MEMORY
 from hetsim.models.zoo import build
 from hetsim.plan import Plan
 from hetsim.scenario.types import Measure, NetworkSpec
@@ -167,6 +169,13 @@ def test_a_dtype_is_trained_in(tmp_path):
     run_all(network, tmp_path, {"hybrid": PLANS["hybrid"]})
     states = state_on_disk([Job.load(tmp_path / "job.json").folder(device).parameters(0) for device in ("a0", "b0", "c0")])
     assert {t.dtype for copies in states.values() for state in copies for t in state.values()} == {torch.bfloat16}
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system does not tell")
+def test_workers_have_the_environment_of_their_device_from_the_start(tmp_path):
+    run_all(spec("witnessed", folder=str(tmp_path)), tmp_path / "run", {"both": PLANS["even data parallel"]})
+    for rank in "01":
+        assert KEEP_MEMORY.items() <= from_the_start(tmp_path / rank).items(), "the C library reads it as a process starts"
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or len(os.sched_getaffinity(0)) < 2, reason="needs two x86 cores")

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from executor_world import KIND, LOOPBACK, chain, spec
+from executor_world import KIND, LOOPBACK, chain, from_the_start, spec
 
 from executor.job import RunRequest, make_job
 from executor.launch import prepare
 from executor.results import collect
 from hetsim.hardware import Cluster, Device, Node
+from hetsim.hardware.binding import KEEP_MEMORY
 from hetsim.plan import Plan
 from hetsim.scenario.types import Measure
 
@@ -49,7 +50,9 @@ def started(command):
     [("a1[0:7] 5/1 | a0[0:7] 3/1", ["localhost"]), ("b0[0:3] > a0[3:7] 6/3 | a1[0:7] 2/1; 1f1b", ["localhost", "annex"])],
 )
 def test_a_job_runs_under_torchrun(tmp_path, text, nodes):
-    network = spec()
+    witnesses = tmp_path / "witnesses"
+    witnesses.mkdir()
+    network = spec("witnessed", folder=str(witnesses))
     request = RunRequest("by hand", Plan.parse(text))
     job = make_job([request], network, chain(network), TWO_NODES, measure=Measure(steps=2), seed=0, log_dir=tmp_path)
     commands = prepare(job, port=free_port())
@@ -60,6 +63,10 @@ def test_a_job_runs_under_torchrun(tmp_path, text, nodes):
     (measurement,) = collect(tmp_path)
     assert measurement.plan == request.plan
     assert len(measurement.step_s) == 2
+    notes = [from_the_start(path) for path in witnesses.iterdir()]
+    assert len(notes) == len(request.plan.devices)
+    for note in notes:
+        assert KEEP_MEMORY.items() <= note.items(), "the C library reads it when the process starts"
 
 
 def test_too_few_devices_on_a_node_is_told_by_torchrun(tmp_path):
