@@ -31,5 +31,6 @@ clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .PHONY: accuracy-public
-accuracy-public: $(STAMP)  ## how well costs carry over to GPUs never measured, on published step times; folder: HETSIM_PUBLIC_DATA
+accuracy-public: $(STAMP)  ## how well costs carry over to GPUs and batches never measured, on published step times; folder: HETSIM_PUBLIC_DATA
 	$(BIN)/python -m benchmarks.transfer_public
+	$(BIN)/python -m benchmarks.curves_public

@@ -178,7 +178,9 @@ class _Times:
 def _curves(rows: Iterable[LayerCost], field: str) -> dict[tuple[str, str], Curve]:
     points: dict[tuple[str, str], list[CurvePoint]] = defaultdict(list)
     for row in rows:
-        points[row.device_type, row.layer].append(CurvePoint(row.microbatch, getattr(row, field), row.spread, row.provenance))
+        points[row.device_type, row.layer].append(
+            CurvePoint(row.microbatch, getattr(row, field), row.spread, row.provenance)
+        )
     return {key: Curve.through(group) for key, group in points.items()}
 
 
