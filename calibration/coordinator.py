@@ -16,13 +16,16 @@ from calibration.fingerprint import fingerprint
 from calibration.keys import network_key
 from calibration.points import Point, gradient_sizes, message_sizes
 from calibration.store import SampleStore, digest
-from calibration.table import Closing, closing, cost_table
+from calibration.table import Closing, Conditions, closing, conditions, cost_table
 from calibration.workers import Workers
 from hetsim.costs import CostTable
 from hetsim.costs.files import write_layer_costs, write_transfer_costs
 from hetsim.hardware import Cluster, Device
 from hetsim.scenario.types import Scenario
 from hetsim.workload import Chain
+
+CHECKED_SHARE = 8
+"""The speed is looked at between steps of this part of the first network's batch."""
 
 
 class Progress(Protocol):
@@ -49,6 +52,7 @@ class Measured:
 
     table: CostTable
     closing: tuple[Closing, ...]
+    conditions: tuple[Conditions, ...]
 
 
 class Calibration:
@@ -112,8 +116,20 @@ class Calibration:
         """All that is on file for `network` under today's fingerprints."""
         points = [row for row in self._rows("layers") if row["network_key"] == self._network_key(network)]
         transfers = self._rows("links")
-        table = cost_table(network, points, transfers[0]["transfers"] if transfers else ())
-        return Measured(table, closing(points))
+        table = cost_table(network, points, transfers[0]["transfers"] if transfers else (), self._canaries())
+        return Measured(table, closing(points), conditions(points))
+
+    def check_speed(self) -> None:
+        """Look at how fast the devices are now; from here on the cost tables hold for that speed. Takes some seconds."""
+        spec = self._scenario.networks[0]
+        microbatch = max(1, spec.training.global_batch // CHECKED_SHARE)
+        command = {"do": "check", "network": spec.name, "microbatch": microbatch}
+        with self._workers() as workers:
+            results = workers.ask({device.name: command for device in self._scenario.cluster.devices})
+        for kind, device in _representatives(self._scenario.cluster).items():
+            about = {"kind": "check", "device_type": kind, "fingerprint": self._prints[kind]}
+            self._store.add(digest("check", self._prints[kind], results), about | results[device.name])
+        self.write_tables()
 
     def write_tables(self) -> None:
         """Write the cost tables as CSV beside the samples."""
@@ -176,6 +192,11 @@ class Calibration:
             sends |= set(message_sizes(chain, batch))
             reduces |= set(gradient_sizes(chain, self._scenario.cluster))
         return {"send_bytes": sorted(sends), "reduce_bytes": sorted(reduces)}
+
+    def _canaries(self) -> dict[str, list[float]]:
+        """Device type -> its canary when it was last looked at."""
+        rows = (row for row in self._store if row["kind"] in ("layers", "check") and self._is_current(row))
+        return {row["device_type"]: row["canary_s"] for row in rows}
 
     def _rows(self, kind: str) -> list[dict[str, Any]]:
         return [row for row in self._store if row["kind"] == kind and self._is_current(row)]

@@ -3,6 +3,7 @@
 The first line is the worker's `Setup`. Then commands (coordinator to worker)::
 
     {"do": "measure", "network": NAME, "microbatch": N, "in_flight": K, "budget_s": S, "precision": P}
+    {"do": "check", "network": NAME, "microbatch": N}
     {"do": "links", "rank": R, "names": [DEVICE, ...], "meeting": ADDRESS, "send_bytes": [...], "reduce_bytes": [...]}
     {"do": "stop"}
 

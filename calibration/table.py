@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibration.statistics import summarise
-from hetsim.costs import STEP, CostTable, LayerCost, TransferCost
+from hetsim.costs import CANARY, STEP, CostTable, LayerCost, TransferCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,57 @@ class Closing:
         return self.parts_s / self.whole_s - 1
 
 
-def cost_table(network: str, points: Iterable[Mapping[str, Any]], transfers: Iterable[Mapping[str, Any]]) -> CostTable:
-    """The table of `network` from the store's rows."""
+def cost_table(
+    network: str,
+    points: Iterable[Mapping[str, Any]],
+    transfers: Iterable[Mapping[str, Any]],
+    canaries: Mapping[str, Sequence[float]],
+) -> CostTable:
+    """The table of `network` from the store's rows, at the speed of `canaries` (device type -> timings of its canary).
+
+    Each point's times are multiplied by canary of the table / canary beside the point, so that a drift of the machine between
+    two points does not look like a property of the network.
+    """
     rows = list(points)
-    layers = [cost for row in rows for cost in _layer_costs(row)]
+    speeds_s = {kind: _median(timings_s) for kind, timings_s in canaries.items()}
+    layers = [cost for row in rows for cost in _layer_costs(row, speeds_s[row["device_type"]] / _median(row["canary_s"]))]
     layers += _step_costs(rows)
+    layers += [
+        LayerCost(kind, CANARY, 1, seconds, 0.0, samples=len(canaries[kind]))
+        for kind, seconds in speeds_s.items()
+        if any(row["device_type"] == kind for row in rows)
+    ]
     return CostTable(network, tuple(layers), tuple(map(_transfer_cost, transfers)))
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """How the machine was while a device type was measured."""
+
+    device_type: str
+    slowest: float
+    """Longest canary of a point over the median one, minus 1."""
+
+    fastest: float
+    """Shortest one over the median one, minus 1."""
+
+    crowded: float
+    """Share of the rounds in which another program took the core, 0 to 1; they are left out."""
+
+
+def conditions(points: Iterable[Mapping[str, Any]]) -> tuple[Conditions, ...]:
+    """Of every device type, over `points`."""
+    rows_of: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in points:
+        rows_of[row["device_type"]].append(row)
+    return tuple(_conditions(kind, rows) for kind, rows in sorted(rows_of.items()))
+
+
+def _conditions(kind: str, rows: Sequence[Mapping[str, Any]]) -> Conditions:
+    canaries_s = [_median(row["canary_s"]) for row in rows]
+    usual_s = statistics.median(canaries_s)
+    crowded = sum(row["crowded_rounds"] for row in rows) / sum(row["rounds"] for row in rows)
+    return Conditions(kind, max(canaries_s) / usual_s - 1, min(canaries_s) / usual_s - 1, crowded)
 
 
 def closing(points: Iterable[Mapping[str, Any]]) -> tuple[Closing, ...]:
@@ -53,10 +98,11 @@ def _parts_s(row: Mapping[str, Any]) -> float:
     return sum(cost.forward_s + cost.backward_s + cost.update_s for cost in _layer_costs(row))
 
 
-def _layer_costs(row: Mapping[str, Any]) -> list[LayerCost]:
+def _layer_costs(row: Mapping[str, Any], correction: float = 1.0) -> list[LayerCost]:
     """One row a layer. Noise of single layers cancels in a stage, so each carries the spread of the whole step.
 
     One optimizer over all layers has less overhead than one for each, so its time is divided in proportion to theirs.
+    All times are multiplied by `correction`.
     """
     whole = summarise(row["marked_s"])
     parts_s = sum(_median(layer["update_s"]) for layer in row["layers"].values())
@@ -67,9 +113,9 @@ def _layer_costs(row: Mapping[str, Any]) -> list[LayerCost]:
             row["device_type"],
             name,
             row["microbatch"],
-            _median(layer["forward_s"]),
-            _median(layer["backward_s"]),
-            scale * _median(layer["update_s"]),
+            correction * _median(layer["forward_s"]),
+            correction * _median(layer["backward_s"]),
+            correction * scale * _median(layer["update_s"]),
             spread=spread,
             samples=len(layer["forward_s"]),
             in_flight=row["in_flight"],

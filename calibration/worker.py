@@ -8,20 +8,29 @@ import os
 import select
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any, TextIO
 
+from calibration.crowding import CoreWatch
 from calibration.links import time_links
 from calibration.protocol import Setup
 from calibration.statistics import summarise
 from calibration.timing import InPlaceTimer, MarkedStep, PlainStep
 from hetsim.costs import LOSS
 from hetsim.hardware.binding import pin, torch_device
+from hetsim.hardware.canary import Canary
 from hetsim.lifeline import die_with_parent
 from hetsim.models.intake import layer_names
 from hetsim.models.zoo import build
 from hetsim.plain import from_plain
 
 FEWEST_STEPS, MOST_STEPS = 3, 60
+PATIENCE = 3.0
+"""Budgets that a point may take while other programs keep its core."""
+
+CHECK_S = 2.0
+"""How long the speed is looked at."""
+
 WARM_UP_STEPS = 2
 
 
@@ -43,6 +52,7 @@ class _Worker:
 
     def __init__(self, setup: Setup, replies: TextIO) -> None:
         self._device = torch_device(setup.device, setup.device_type)
+        self._canary = Canary(self._device)
         self._networks = {spec.name: spec for spec in setup.networks}
         self._type = setup.device_type.name
         self._seed = setup.seed
@@ -50,10 +60,13 @@ class _Worker:
         self._timer: tuple[str, InPlaceTimer, list[str]] | None = None
 
     def serve(self, command: dict[str, Any]) -> None:
-        if command.pop("do") == "links":
-            self._reply("result", time_links(**command, device=self._device, device_type=self._type))
-        else:
-            self._measure(**command)
+        match command.pop("do"):
+            case "links":
+                self._reply("result", time_links(**command, device=self._device, device_type=self._type))
+            case "check":
+                self._check(**command)
+            case _:
+                self._measure(**command)
         gc.collect()
 
     def _measure(self, network: str, microbatch: int, in_flight: int, budget_s: float, precision: float) -> None:
@@ -61,17 +74,30 @@ class _Worker:
         inputs, targets = timer.batch(microbatch)
         for _ in range(WARM_UP_STEPS):
             timer.marked_step(inputs, targets, in_flight)
-        steps: list[MarkedStep] = []
-        plain: list[PlainStep] = []
-        end = time.monotonic() + budget_s
-        while not _enough(steps, precision, late=time.monotonic() > end):
-            steps.append(timer.marked_step(inputs, targets, in_flight))
-            if in_flight == 1:
-                plain.append(timer.plain_step(inputs, targets))
-            self._reply("progress", {"count": len(steps), "median_s": summarise([s.total_s for s in steps]).median_s})
-        self._reply("result", _samples(names, steps, plain))
+        rounds: list[_Round] = []
+        start = time.monotonic()
+        while not _enough(rounds, precision, elapsed=(time.monotonic() - start) / budget_s):
+            watch = CoreWatch()
+            canary_s = self._canary.time_s()
+            marked = timer.marked_step(inputs, targets, in_flight)
+            plain = timer.plain_step(inputs, targets) if in_flight == 1 else None
+            rounds.append(_Round(canary_s, marked, plain, watch.crowded))
+            median_s = summarise([r.marked.total_s for r in _kept(rounds)]).median_s
+            self._reply("progress", {"count": len(rounds), "median_s": median_s})
+        self._reply("result", _samples(names, rounds))
         while not select.select([sys.stdin], [], [], 0)[0]:
             timer.plain_step(inputs, targets)
+
+    def _check(self, network: str, microbatch: int) -> None:
+        """Time the canary between steps, which keep the device as busy as it is in training."""
+        timer, _ = self._timer_of(network)
+        inputs, targets = timer.batch(microbatch)
+        canary_s: list[float] = []
+        end = time.monotonic() + CHECK_S
+        while len(canary_s) < FEWEST_STEPS or time.monotonic() < end:
+            timer.plain_step(inputs, targets)
+            canary_s.append(self._canary.time_s())
+        self._reply("result", {"canary_s": canary_s})
 
     def _timer_of(self, network: str) -> tuple[InPlaceTimer, list[str]]:
         if self._timer is None or self._timer[0] != network:
@@ -86,17 +112,41 @@ class _Worker:
         self._replies.flush()
 
 
-def _enough(steps: list[MarkedStep], precision: float, *, late: bool) -> bool:
-    """Whether the median is precise, or time is up; never below the fewest or above the most steps."""
-    if len(steps) < FEWEST_STEPS:
-        return False
-    if late or len(steps) >= MOST_STEPS:
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What is timed in one go."""
+
+    canary_s: float
+    marked: MarkedStep
+    plain: PlainStep | None
+    crowded: bool
+    """Whether another program took the core meanwhile."""
+
+
+def _kept(rounds: list[_Round]) -> list[_Round]:
+    """The rounds that had the core to themselves; all, where too few had."""
+    alone = [r for r in rounds if not r.crowded]
+    return alone if len(alone) >= FEWEST_STEPS else rounds
+
+
+def _enough(rounds: list[_Round], precision: float, *, elapsed: float) -> bool:
+    """Whether the median is precise, or time is up; never below the fewest or above the most steps.
+
+    `elapsed` counts in budgets. On a crowded machine it is worth waiting for a quiet moment, but not for ever.
+    """
+    alone = [r.marked.total_s for r in rounds if not r.crowded]
+    if len(alone) < FEWEST_STEPS:
+        return len(rounds) >= FEWEST_STEPS and elapsed > PATIENCE
+    if elapsed > 1 or len(alone) >= MOST_STEPS:
         return True
-    return len(steps) >= 2 * FEWEST_STEPS and summarise([step.total_s for step in steps]).spread <= precision
+    return len(alone) >= 2 * FEWEST_STEPS and summarise(alone).spread <= precision
 
 
-def _samples(names: list[str], steps: list[MarkedStep], plain: list[PlainStep]) -> dict[str, Any]:
-    """Raw samples by layer, the loss among them."""
+def _samples(names: list[str], rounds: list[_Round]) -> dict[str, Any]:
+    """Raw samples by layer, the loss among them, and how many rounds were put aside."""
+    kept = _kept(rounds)
+    steps = [r.marked for r in kept]
+    plain = [r.plain for r in kept if r.plain is not None]
     layers = {
         name: {
             "forward_s": [step.forward_s[i] for step in steps],
@@ -116,6 +166,9 @@ def _samples(names: list[str], steps: list[MarkedStep], plain: list[PlainStep]) 
         "marked_update_s": [sum(step.update_s) for step in steps],
         "whole_s": [step.total_s for step in plain],
         "whole_update_s": [step.update_s for step in plain],
+        "canary_s": [r.canary_s for r in kept],
+        "rounds": len(rounds),
+        "crowded_rounds": sum(r.crowded for r in rounds),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -103,12 +104,14 @@ class Results:
             for device in plan.devices
             if done[0].rows[device]["peak_bytes"] is not None
         }
+        canary_s = {device: statistics.median(step.rows[device]["canary_s"] for step in done) for device in plan.devices}
         return Measurement(
             plan=plan,
             step_s=tuple(step.seconds for step in done),
             losses=tuple(step.loss for step in done),
             timeline=arrivals(plan, median.timeline),
             peak_bytes=peaks,
+            canary_s=canary_s,
         )
 
     def _new_rows(self, device: str, path: Path) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from executor.memory import PeakMemory
 from executor.recording import Recorder, make_recorder
 from hetsim.errors import NetworkError, RunError
 from hetsim.hardware.binding import pin, torch_device
+from hetsim.hardware.canary import Canary
 from hetsim.models.network import Network
 from hetsim.models.zoo import build
 from hetsim.workload import Chain
@@ -46,7 +47,7 @@ def train(job: Job, name: str, heartbeat: Heartbeat) -> None:
         with memory.counted():
             executions.append(make_execution(job, number, network, name=name, device=here, groups=groups, recorder=recorder))
     with job.folder(name).steps.open("w") as steps:
-        _Loop(job, network, meeting, recorder, executions, memories, steps).run()
+        _Loop(job, network, meeting, recorder, executions, memories, Canary(here), steps).run()
     if job.keep_parameters:
         for number, execution in enumerate(executions):
             if execution is not None:
@@ -82,6 +83,7 @@ class _Loop:
         recorder: Recorder[Any],
         executions: list[Execution | None],
         memories: list[PeakMemory],
+        canary: Canary,
         steps: TextIO,
     ) -> None:
         self._job = job
@@ -90,6 +92,7 @@ class _Loop:
         self._recorder = recorder
         self._executions = executions
         self._memories = memories
+        self._canary = canary
         self._steps = steps
         self._parent = os.getppid()
 
@@ -106,9 +109,10 @@ class _Loop:
             batch = global_batch(self._network, job.training.global_batch, job.seed, step + warm_up)
             for number, execution in enumerate(self._executions):
                 self._recorder.heartbeat.at(number, step)
+                canary_s = self._canary.time_s()  # ahead of the steps that lead in, which warm the caches again
                 for _ in range(job.measure.lead_in_steps if step >= 0 else 0):
-                    self._step(number, execution, step, batch, timed=False)
-                self._step(number, execution, step, batch, timed=step >= 0)
+                    self._step(number, execution, step, batch)
+                self._step(number, execution, step, batch, canary_s if step >= 0 else None)
                 if step == -warm_up and execution is not None:
                     execution.settle_in()
             if step < 0:
@@ -116,9 +120,14 @@ class _Loop:
             gc.collect()
 
     def _step(
-        self, number: int, execution: Execution | None, step: int, batch: tuple[Tensor, Tensor], *, timed: bool
+        self,
+        number: int,
+        execution: Execution | None,
+        step: int,
+        batch: tuple[Tensor, Tensor],
+        canary_s: float | None = None,
     ) -> None:
-        """One step of one plan; a worker that has no place in it only keeps the start."""
+        """One step of one plan; a worker that has no place in it only keeps the start. With a canary the step is recorded."""
         if os.getppid() != self._parent:
             raise RunError("the coordinator is gone")
         if execution is None:
@@ -132,11 +141,12 @@ class _Loop:
             self._recorder.start(self._meeting.start_ns())
             loss = execution.step(*mine)
             rows = self._recorder.rows()
-        if timed:
+        if canary_s is not None:
             record = {
                 "request": number,
                 "step": step,
                 "loss": None if loss is None else float(loss),
+                "canary_s": canary_s,
                 "peak_bytes": self._memories[number].peak_bytes,
                 "spans": rows,
             }

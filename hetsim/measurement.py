@@ -15,7 +15,7 @@ from hetsim.plan import Plan
 from hetsim.schedule import Action
 from hetsim.timeline import Span, Timeline
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,9 @@ class Measurement:
 
     peak_bytes: Mapping[str, int] = field(default_factory=dict)
     """The most memory that each device needed; devices that do not tell are left out."""
+
+    canary_s: Mapping[str, float] = field(default_factory=dict)
+    """Device -> the median of its canaries, one ahead of each timed step: how fast it was meanwhile."""
 
     @property
     def median_s(self) -> float:
@@ -60,6 +63,7 @@ class Measurement:
                 "losses": [loss if math.isfinite(loss) else None for loss in self.losses],
                 "timeline": [[s.device, s.action, s.start_ns, s.end_ns] for s in self.timeline.spans],
                 "peak_bytes": dict(self.peak_bytes),
+                "canary_s": dict(self.canary_s),
                 "median_s": self.median_s,
                 "interval_s": self.interval_s,
             },
@@ -80,6 +84,7 @@ class Measurement:
                 losses=tuple(math.nan if loss is None else loss for loss in row["losses"]),
                 timeline=Timeline.of(span(*columns) for columns in row["timeline"]),
                 peak_bytes=row["peak_bytes"],
+                canary_s=row["canary_s"],
             )
         except (PlanError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
             raise RunDirectoryError(f"not a measurement of a run: {type(cause).__name__}: {cause}") from cause

@@ -32,6 +32,8 @@ class Case:
     prediction: Prediction
     measurement: Measurement
     chosen: bool = False
+    at_run_speed_s: float | None = None
+    """What the step is predicted to take at the speed that the devices had during the run, by their canaries; None: unknown."""
 
     @property
     def name(self) -> str:
@@ -42,6 +44,11 @@ class Case:
     def error(self) -> float:
         """predicted / measured - 1: positive where the prediction was too slow."""
         return self.prediction.step_s / self.measurement.median_s - 1
+
+    @property
+    def error_at_run_speed(self) -> float | None:
+        """The error that is left when the machine's drift since the prediction is taken out; None where it is unknown."""
+        return None if self.at_run_speed_s is None else self.at_run_speed_s / self.measurement.median_s - 1
 
     @property
     def inside(self) -> bool:
@@ -154,6 +161,8 @@ def _case_to_json(case: Case) -> dict[str, Any]:
         "measured_high_s": measurement.interval_s[1],
         "measured_steps": len(measurement.step_s),
         "error": case.error,
+        "predicted_at_run_speed_s": case.at_run_speed_s,
+        "error_at_run_speed": case.error_at_run_speed,
         "inside_interval": case.inside,
         "limited_by": prediction.limited_by,
         "phases": [

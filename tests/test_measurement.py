@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hetsim.errors import RunDirectoryError
-from hetsim.measurement import Measurement, span
+from hetsim.measurement import SCHEMA_VERSION, Measurement, span
 from hetsim.plan import Plan
 from hetsim.timeline import Timeline
 
@@ -21,7 +21,7 @@ def measurement(step_s=(0.5, 0.4, 0.6)):
 
 def test_it_reads_back_what_it_wrote():
     assert Measurement.from_json(measurement().to_json()) == measurement()
-    assert json.loads(measurement().to_json())["schema_version"] == 1
+    assert json.loads(measurement().to_json())["schema_version"] == SCHEMA_VERSION
 
 
 def test_its_figures_follow_from_the_steps():
@@ -41,7 +41,7 @@ def test_a_loss_that_is_no_number_is_null_in_json():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[" * 100_000, "[]", "null", '{"schema_version": 1}', measurement().to_json().replace("1UPDATE", "1SLEEP")],
+    ["", "{", "[" * 100_000, "[]", "null", '{"schema_version": 2}', measurement().to_json().replace("1UPDATE", "1SLEEP")],
 )
 def test_what_is_no_measurement_is_refused(text):
     with pytest.raises(RunDirectoryError, match="not a measurement of a run"):
@@ -49,6 +49,6 @@ def test_what_is_no_measurement_is_refused(text):
 
 
 def test_a_later_schema_is_refused_by_its_number():
-    text = measurement().to_json().replace('"schema_version": 1', '"schema_version": 7')
-    with pytest.raises(RunDirectoryError, match="schema version 7, expected 1"):
+    text = measurement().to_json().replace('"schema_version": 2', '"schema_version": 7')
+    with pytest.raises(RunDirectoryError, match="schema version 7, expected 2"):
         Measurement.from_json(text)

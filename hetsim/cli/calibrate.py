@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,12 @@ from hetsim.errors import InputError
 
 if TYPE_CHECKING:
     from calibration.points import Point
-    from calibration.table import Closing
+    from calibration.table import Closing, Conditions
 
 SCHEMA_VERSION = 1
+
+WORTH_TELLING = 0.1
+"""Share of rounds that other programs disturbed."""
 
 
 def calibrate(
@@ -92,7 +96,11 @@ def _show_closing(session: Session, output: OutputFormat) -> None:
             }
             for network, test in tests
         ]
-        print_json({"schema_version": SCHEMA_VERSION, "directory": str(session.directory), "closing": rows})
+        states = {
+            spec.name: [asdict(c) for c in session.calibration.measured(spec.name).conditions] for spec in session.live
+        }
+        document = {"schema_version": SCHEMA_VERSION, "directory": str(session.directory), "closing": rows}
+        print_json(document | {"conditions": states})
         return
     text = [
         (
@@ -107,4 +115,18 @@ def _show_closing(session: Session, output: OutputFormat) -> None:
     ]
     title = "closing test: the sum of a step's measured parts against the whole step"
     print_table(title, ("network", "device type"), ("microbatch", "step", "parts", "error"), text)
+    for spec in session.live:
+        for state in session.calibration.measured(spec.name).conditions:
+            talk(f"{spec.name} on {state.device_type}: {_in_words(state)}")
     talk(f"costs are in {session.directory}")
+
+
+def _in_words(state: Conditions) -> str:
+    """How steady the machine was, and what to do where it was not."""
+    said = f"its speed moved by {state.fastest:+.1%} to {state.slowest:+.1%} between the points, which is taken out"
+    if state.crowded < WORTH_TELLING:
+        return said
+    return (
+        f"{said}; other programs took its core in {state.crowded:.0%} of the rounds, which are left out where others remain: "
+        "better close them, remove the folder of costs and measure again"
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hetsim.cli.session import Session
 from hetsim.costs import CostModel
+from hetsim.measurement import Measurement
 from hetsim.memory import check_memory
 from hetsim.plan import Plan
 from hetsim.planner.result import Candidate, PlanningResult
@@ -29,6 +30,16 @@ class Planned:
     def predict(self, plan: Plan, seed: int) -> Prediction:
         """The prediction of `plan` for this network."""
         return predict(plan, self.costs, self.spec.training, seed=seed)
+
+    def predict_at_run_speed(self, plan: Plan, measurement: Measurement) -> float | None:
+        """Seconds of a step of `plan` at the speed that its devices had while `measurement` was taken; None: unknown."""
+        slowdown = {}
+        for device in plan.devices:
+            before_s, meanwhile_s = self.costs.canary_s(device), measurement.canary_s.get(device)
+            if before_s is None or meanwhile_s is None:
+                return None
+            slowdown[device] = meanwhile_s / before_s
+        return step_s(plan, self.costs, slowdown)
 
 
 def plan_network(session: Session, spec: NetworkSpec) -> Planned:

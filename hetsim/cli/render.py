@@ -38,6 +38,7 @@ def case_rows(validation: Validation) -> list[CaseRow]:
             measured_low_s=case.measurement.interval_s[0],
             measured_high_s=case.measurement.interval_s[1],
             chosen=case.chosen,
+            error_at_run_speed=case.error_at_run_speed,
         )
         for case in validation.cases
     ]

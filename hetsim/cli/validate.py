@@ -38,7 +38,10 @@ def validate(
     """Calibrate what is missing, plan, predict, run, compare. Raises GateError where an error exceeds the threshold."""
     session = Session(path, networks, costs)
     if session.live:
-        measure(session, curve_points(session), budget_s, quiet=quiet)
+        points = curve_points(session)
+        if not session.calibration.missing(points):
+            session.calibration.check_speed()  # measuring would have told it
+        measure(session, points, budget_s, quiet=quiet)
     planned = _plan(session, budget_s, quiet=quiet)
     with session.new_run(runs) as run:
         validation = _run_and_compare(session, planned, run, steps, quiet=quiet)
@@ -89,7 +92,8 @@ def _run_and_compare(
         measured = execute(session, p.spec, plans, steps, run.directory / "logs" / name, quiet=quiet)
         for (label, prediction), measurement in zip(predictions[name].items(), measured, strict=True):
             chosen = prediction.plan == p.result.chosen.plan
-            cases.append(Case(name, label, prediction, measurement, chosen))
+            at_run_speed_s = p.predict_at_run_speed(prediction.plan, measurement)
+            cases.append(Case(name, label, prediction, measurement, chosen, at_run_speed_s))
     return compare(session.scenario.name, cases, EVEN_SPLIT)
 
 

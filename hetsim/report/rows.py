@@ -39,6 +39,9 @@ class CaseRow:
     chosen: bool = False
     """Whether it is the plan that the planner chose."""
 
+    error_at_run_speed: float | None = None
+    """The error without the drift of the machine between calibration and run; None: unknown."""
+
     @property
     def error(self) -> float | None:
         """predicted / measured - 1: positive where the prediction is too slow; None where nothing was measured."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
 
-PLAIN_WIDTH = 140
+PLAIN_WIDTH = 156
 """Columns of text that goes to a file or a pipe, unless the environment sets COLUMNS."""
 
 _FOLDING = {"case": 16, "plan": 24}
@@ -154,7 +154,7 @@ def _cases(network: str, cases: Sequence[CaseRow]) -> Rows:
     return Rows(
         network,
         ("case", "plan"),
-        ("predicted", "90 % interval", "measured", "error", "in interval", "vs even split"),
+        ("predicted", "90 % interval", "measured", "error", "without drift", "in interval", "vs even split"),
         tuple(
             (
                 f"{'*' if row.chosen else ' '} {row.name}",
@@ -163,6 +163,7 @@ def _cases(network: str, cases: Sequence[CaseRow]) -> Rows:
                 format_interval(row.low_s, row.high_s),
                 format_measured(row),
                 format_error(row.error),
+                format_error(row.error_at_run_speed),
                 {True: "yes", False: "no", None: NONE}[row.inside],
                 format_speedup(speedup(cases, row)),
             )

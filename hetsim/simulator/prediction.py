@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,7 +123,11 @@ def _interval(schedule: Schedule, costs: CostModel, step_s: float, seed: int) ->
     return min(float(low_s), step_s), max(float(high_s), step_s)
 
 
-def step_s(plan: Plan, costs: CostModel) -> float:
-    """Seconds of one step of `plan` by the closed recurrence: the quick way, for searches."""
+def step_s(plan: Plan, costs: CostModel, slowdown: Mapping[str, float] | None = None) -> float:
+    """Seconds of one step of `plan` by the closed recurrence: the quick way, for searches.
+
+    `slowdown`: device -> what its forwards and backwards take, over what they took when the costs were measured.
+    """
     schedule = make_schedule(plan, costs.chain)
-    return step_ns(schedule, price(schedule, costs)) / 1e9
+    scale = None if slowdown is None else lambda device, estimate: estimate.seconds * slowdown[device]
+    return step_ns(schedule, price(schedule, costs, scale)) / 1e9

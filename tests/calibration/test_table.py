@@ -2,11 +2,13 @@
 
 import pytest
 
-from calibration.table import closing, cost_table
-from hetsim.costs import LOSS, STEP
+from calibration.table import closing, conditions, cost_table
+from hetsim.costs import CANARY, LOSS, STEP
+
+CANARIES = {"fast": [0.002]}
 
 
-def row(microbatch=8, in_flight=1, *, forward_s=(0.1, 0.1, 0.9), gap_s=0.002):
+def row(microbatch=8, in_flight=1, *, forward_s=(0.1, 0.1, 0.9), gap_s=0.002, canary_s=0.002, crowded=0):
     """A point of two layers and the loss: three marked steps, and as many whole ones where `in_flight` is 1."""
     layers = {
         "a": {"forward_s": list(forward_s), "backward_s": [0.2] * 3, "update_s": [0.006] * 3},
@@ -24,11 +26,14 @@ def row(microbatch=8, in_flight=1, *, forward_s=(0.1, 0.1, 0.9), gap_s=0.002):
         "marked_update_s": [0.008] * 3,
         "whole_s": [m - 0.008 + 0.004 + gap_s for m in marked_s] if whole else [],
         "whole_update_s": [0.004] * 3 if whole else [],
+        "canary_s": [canary_s] * 3,
+        "rounds": 3 + crowded,
+        "crowded_rounds": crowded,
     }
 
 
 def costs_of(*rows):
-    return {(c.layer, c.in_flight): c for c in cost_table("net", rows, ()).layers}
+    return {(c.layer, c.in_flight): c for c in cost_table("net", rows, (), CANARIES).layers}
 
 
 def test_costs_are_medians():
@@ -37,6 +42,20 @@ def test_costs_are_medians():
     assert costs["a", 1].backward_s == 0.2
     assert costs[LOSS, 1].forward_s == 0.001
     assert costs["a", 1].samples == 3
+
+
+def test_points_at_another_speed_are_brought_to_that_of_the_table():
+    slower = row(16, canary_s=0.0025)
+    costs = {(c.layer, c.microbatch): c for c in cost_table("net", [row(), slower], (), CANARIES).layers}
+    assert costs["a", 8].backward_s == 0.2
+    assert costs["a", 16].backward_s == pytest.approx(0.2 * 0.8)
+    assert costs[CANARY, 1].forward_s == 0.002
+
+
+def test_conditions_tell_drift_and_crowding():
+    (state,) = conditions([row(), row(16, canary_s=0.0025, crowded=3), row(32, canary_s=0.0019)])
+    assert (state.slowest, state.fastest) == pytest.approx((0.25, -0.05))
+    assert state.crowded == pytest.approx(3 / 12)
 
 
 def test_one_optimizer_is_divided_as_many_were():

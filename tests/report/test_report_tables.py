@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hetsim.report.result import evidence_document, plans_document
 from hetsim.report.rows import BatchCurve, CandidateRow, CaseRow, CostSummary, DeviceRow, speedup
-from hetsim.report.tables import candidate_tables, case_tables, device_table, print_tables
+from hetsim.report.tables import PLAIN_WIDTH, candidate_tables, case_tables, device_table, print_tables
 from hetsim.report.text import answer, format_interval, format_speedup, regret, tied_with_best
 
 LONG_PLAN = " | ".join(f"node{i}.gpu0[0:14] > node{i}.gpu1[14:30] 16/4" for i in range(4)) + "; 1f1b"
@@ -38,7 +38,7 @@ def test_nothing_is_lost_at_any_width(
     if columns is not None:
         monkeypatch.setenv("COLUMNS", columns)
     text = printed(*case_tables(cases), *candidate_tables(CANDIDATES), device_table(DEVICES))
-    assert max(map(len, text.splitlines())) <= int(columns or 140)
+    assert max(map(len, text.splitlines())) <= int(columns or PLAIN_WIDTH)
     assert text.replace("\n", "").isprintable(), "colour codes"
     letters = "".join(text.split())
     values = ["452 ms", "440–469 ms", "466 ms", "-3.0 %", "2.3×", "1.24–1.40 s", "61% (node0.gpu1)", "90%", "6%", "4%"]
