@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -26,6 +28,9 @@ from hetsim.workload import Chain
 
 CHECKED_SHARE = 8
 """The speed is looked at between steps of this part of the first network's batch."""
+
+RECENT_S = 3600.0
+"""The cost tables hold for the median speed of so long before the latest look at it: single looks stray by some per cent."""
 
 
 class Progress(Protocol):
@@ -127,7 +132,7 @@ class Calibration:
         with self._workers() as workers:
             results = workers.ask({device.name: command for device in self._scenario.cluster.devices})
         for kind, device in _representatives(self._scenario.cluster).items():
-            about = {"kind": "check", "device_type": kind, "fingerprint": self._prints[kind]}
+            about = {"kind": "check", "device_type": kind, "fingerprint": self._prints[kind], "at_s": time.time()}
             self._store.add(digest("check", self._prints[kind], results), about | results[device.name])
         self.write_tables()
 
@@ -171,7 +176,7 @@ class Calibration:
             if key not in self._store:
                 about: dict[str, Any] = {"kind": "layers", "network": network, "network_key": self._network_key(network)}
                 about |= {"device_type": kind, "microbatch": sizes[kind], "in_flight": point.in_flight}
-                about |= {"fingerprint": self._prints[kind]}
+                about |= {"fingerprint": self._prints[kind], "at_s": time.time()}
                 self._store.add(key, about | results[name])
 
     def _measure_links(self, workers: Workers) -> None:
@@ -194,9 +199,12 @@ class Calibration:
         return {"send_bytes": sorted(sends), "reduce_bytes": sorted(reduces)}
 
     def _canaries(self) -> dict[str, list[float]]:
-        """Device type -> its canary when it was last looked at."""
-        rows = (row for row in self._store if row["kind"] in ("layers", "check") and self._is_current(row))
-        return {row["device_type"]: row["canary_s"] for row in rows}
+        """Device type -> its canary beside each recent point and check: the median of each."""
+        looks: dict[str, list[Mapping[str, Any]]] = {}
+        for row in self._store:
+            if row["kind"] in ("layers", "check") and self._is_current(row):
+                looks.setdefault(row["device_type"], []).append(row)
+        return {kind: [statistics.median(row["canary_s"]) for row in _recent(rows)] for kind, rows in looks.items()}
 
     def _rows(self, kind: str) -> list[dict[str, Any]]:
         return [row for row in self._store if row["kind"] == kind and self._is_current(row)]
@@ -219,6 +227,11 @@ class Calibration:
 
 def _silent(what: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
+
+
+def _recent(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    latest_s = max(row["at_s"] for row in rows)
+    return [row for row in rows if row["at_s"] >= latest_s - RECENT_S]
 
 
 def _representatives(cluster: Cluster) -> dict[str, Device]:

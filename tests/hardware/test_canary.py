@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+import hetsim.hardware.canary
 from hetsim.hardware.canary import Canary
 
 
@@ -15,15 +16,12 @@ def test_it_takes_time_and_repeats():
     assert min(timings_s) > 0
 
 
-def test_twice_the_work_takes_longer_on_the_same_device(monkeypatch):
-    canary = Canary(torch.device("cpu"))
-    once, four = [], []
-    for _ in range(15):
-        monkeypatch.setitem(sys.modules["hetsim.hardware.canary"]._REPEATS, "cpu", 1)
-        once.append(canary.time_s())
-        monkeypatch.setitem(sys.modules["hetsim.hardware.canary"]._REPEATS, "cpu", 4)
-        four.append(canary.time_s())
-    assert 2 < statistics.median(four) / statistics.median(once) < 8
+def test_it_is_work_whose_time_follows_from_its_size(monkeypatch):
+    small = Canary(torch.device("cpu"))
+    monkeypatch.setitem(hetsim.hardware.canary._WIDTH, "cpu", 256)
+    large = Canary(torch.device("cpu"))
+    ratios = [large.time_s() / small.time_s() for _ in range(15)]
+    assert 4 < statistics.median(ratios) < 16, "8 times the multiplications"
 
 
 def test_its_module_needs_no_torch_before_it_is_made():
