@@ -28,7 +28,11 @@ FEWEST_STEPS, MOST_STEPS = 3, 60
 PATIENCE = 3.0
 """Budgets that a point may take while other programs keep its core."""
 
-CHECK_S = 2.0
+LEAST_S = 2.0
+"""A point takes at least so long: the machine's speed wavers from second to second, so that a few steps in a row agree with each
+other more than with the next ones."""
+
+CHECK_S = 10.0
 """How long the speed is looked at."""
 
 WARM_UP_STEPS = 2
@@ -76,7 +80,7 @@ class _Worker:
             timer.marked_step(inputs, targets, in_flight)
         rounds: list[_Round] = []
         start = time.monotonic()
-        while not _enough(rounds, precision, elapsed=(time.monotonic() - start) / budget_s):
+        while not _enough(rounds, precision, elapsed_s=time.monotonic() - start, budget_s=budget_s):
             watch = CoreWatch()
             canary_s = self._canary.time_s()
             marked = timer.marked_step(inputs, targets, in_flight)
@@ -129,17 +133,17 @@ def _kept(rounds: list[_Round]) -> list[_Round]:
     return alone if len(alone) >= FEWEST_STEPS else rounds
 
 
-def _enough(rounds: list[_Round], precision: float, *, elapsed: float) -> bool:
+def _enough(rounds: list[_Round], precision: float, *, elapsed_s: float, budget_s: float) -> bool:
     """Whether the median is precise, or time is up; never below the fewest or above the most steps.
 
-    `elapsed` counts in budgets. On a crowded machine it is worth waiting for a quiet moment, but not for ever.
+    On a crowded machine it is worth waiting for a quiet moment, but not for ever.
     """
     alone = [r.marked.total_s for r in rounds if not r.crowded]
     if len(alone) < FEWEST_STEPS:
-        return len(rounds) >= FEWEST_STEPS and elapsed > PATIENCE
-    if elapsed > 1 or len(alone) >= MOST_STEPS:
+        return len(rounds) >= FEWEST_STEPS and elapsed_s > PATIENCE * budget_s
+    if elapsed_s > budget_s:
         return True
-    return len(alone) >= 2 * FEWEST_STEPS and summarise(alone).spread <= precision
+    return elapsed_s > LEAST_S and (len(alone) >= MOST_STEPS or summarise(alone).spread <= precision)
 
 
 def _samples(names: list[str], rounds: list[_Round]) -> dict[str, Any]:
