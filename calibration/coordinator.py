@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from calibration.fingerprint import fingerprint
 from calibration.keys import network_key
-from calibration.points import Point, gradient_sizes, message_sizes
+from calibration.points import Point, curve_microbatches, gradient_sizes, message_sizes
 from calibration.store import SampleStore, digest
 from calibration.table import Closing, Conditions, closing, conditions, cost_table
 from calibration.workers import Workers
@@ -160,6 +160,7 @@ class Calibration:
         representatives = {device.name for device in _representatives(cluster).values()}
         sizes = dict(point.microbatches)
         common: dict[str, Any] = {"do": "measure", "network": network, "in_flight": point.in_flight, **asdict(effort)}
+        common["accumulate"] = self._tells_accumulation(network, point)
         commands = {
             device.name: {**common, "microbatch": sizes[device.type]} for device in cluster.devices if device.type in sizes
         }
@@ -197,6 +198,11 @@ class Calibration:
             sends |= set(message_sizes(chain, batch))
             reduces |= set(gradient_sizes(chain, self._scenario.cluster))
         return {"send_bytes": sorted(sends), "reduce_bytes": sorted(reduces)}
+
+    def _tells_accumulation(self, network: str, point: Point) -> bool:
+        """Whether adding to gradients is timed at `point`: at the smallest microbatch, of whose step it is the largest part."""
+        smallest = min(curve_microbatches(self._specs[network], self._scenario.search))
+        return point.in_flight == 1 and all(size == smallest for _, size in point.microbatches)
 
     def _canaries(self) -> dict[str, list[float]]:
         """Device type -> its canary beside each recent point and check: the median of each."""

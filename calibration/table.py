@@ -41,7 +41,10 @@ def cost_table(
     """
     rows = list(points)
     speeds_s = {kind: _median(timings_s) for kind, timings_s in canaries.items()}
-    layers = [cost for row in rows for cost in _layer_costs(row, speeds_s[row["device_type"]] / _median(row["canary_s"]))]
+    layers: list[LayerCost] = []
+    for kind, mine in _by_type(rows).items():
+        accumulation_s = _accumulation_s(mine, speeds_s[kind])
+        layers += [cost for row in mine for cost in _layer_costs(row, _correction(row, speeds_s[kind]), accumulation_s)]
     layers += _step_costs(rows)
     layers += [
         LayerCost(kind, CANARY, 1, seconds, 0.0, samples=len(canaries[kind]))
@@ -68,10 +71,7 @@ class Conditions:
 
 def conditions(points: Iterable[Mapping[str, Any]]) -> tuple[Conditions, ...]:
     """Of every device type, over `points`."""
-    rows_of: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in points:
-        rows_of[row["device_type"]].append(row)
-    return tuple(_conditions(kind, rows) for kind, rows in sorted(rows_of.items()))
+    return tuple(_conditions(kind, rows) for kind, rows in sorted(_by_type(points).items()))
 
 
 def _conditions(kind: str, rows: Sequence[Mapping[str, Any]]) -> Conditions:
@@ -90,6 +90,24 @@ def closing(points: Iterable[Mapping[str, Any]]) -> tuple[Closing, ...]:
     )
 
 
+def _by_type(points: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    rows_of: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in points:
+        rows_of[row["device_type"]].append(row)
+    return rows_of
+
+
+def _correction(row: Mapping[str, Any], speed_s: float) -> float:
+    """What a point's times are multiplied by to hold where the canary takes `speed_s`."""
+    return speed_s / _median(row["canary_s"])
+
+
+def _accumulation_s(rows: Iterable[Mapping[str, Any]], speed_s: float) -> float | None:
+    """What a backward of the whole network takes longer where it adds to gradients; None where no point of a type tells."""
+    told = [_correction(row, speed_s) * statistics.median(row["accumulation_s"]) for row in rows if row["accumulation_s"]]
+    return max(0.0, statistics.median(told)) if told else None
+
+
 def _median(samples_s: Sequence[float]) -> float:
     return summarise(samples_s).median_s
 
@@ -98,15 +116,20 @@ def _parts_s(row: Mapping[str, Any]) -> float:
     return sum(cost.forward_s + cost.backward_s + cost.update_s for cost in _layer_costs(row))
 
 
-def _layer_costs(row: Mapping[str, Any], correction: float = 1.0) -> list[LayerCost]:
+def _layer_costs(row: Mapping[str, Any], correction: float = 1.0, accumulation_s: float | None = None) -> list[LayerCost]:
     """One row a layer. Noise of single layers cancels in a stage, so each carries the spread of the whole step.
 
-    One optimizer over all layers has less overhead than one for each, so its time is divided in proportion to theirs.
-    All times are multiplied by `correction`.
+    One optimizer over all layers has less overhead than one for each, so its time is divided in proportion to theirs, and so is
+    what adding to gradients takes: both go through the parameters. With several microbatches in flight, all backwards but the
+    first have added to gradients, which is taken off. All times but `accumulation_s` are multiplied by `correction`.
     """
+    updates_s = {name: _median(layer["update_s"]) for name, layer in row["layers"].items()}
+    whole_update_s = sum(updates_s.values())
+    shares = {name: update_s / whole_update_s if whole_update_s else 0.0 for name, update_s in updates_s.items()}
+    added_s = {name: share * (accumulation_s or 0.0) for name, share in shares.items()}
+    adding = 1 - 1 / row["in_flight"]
     whole = summarise(row["marked_s"])
-    parts_s = sum(_median(layer["update_s"]) for layer in row["layers"].values())
-    scale = _median(row["whole_update_s"]) / parts_s if row["whole_update_s"] and parts_s else 1.0
+    scale = _median(row["whole_update_s"]) / whole_update_s if row["whole_update_s"] and whole_update_s else 1.0
     spread = whole.spread if math.isfinite(whole.spread) else 1.0
     return [
         LayerCost(
@@ -114,8 +137,9 @@ def _layer_costs(row: Mapping[str, Any], correction: float = 1.0) -> list[LayerC
             name,
             row["microbatch"],
             correction * _median(layer["forward_s"]),
-            correction * _median(layer["backward_s"]),
-            correction * scale * _median(layer["update_s"]),
+            max(0.0, correction * _median(layer["backward_s"]) - adding * added_s[name]),
+            correction * scale * updates_s[name],
+            accumulate_s=None if accumulation_s is None else added_s[name],
             spread=spread,
             samples=len(layer["forward_s"]),
             in_flight=row["in_flight"],

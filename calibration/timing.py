@@ -117,6 +117,20 @@ class InPlaceTimer:
         ((compute_s, update_s),) = self._clock.laps_s()
         return PlainStep(compute_s + update_s, update_s)
 
+    def accumulation_s(self, inputs: Tensor, targets: Tensor) -> float:
+        """What the backward of a second microbatch takes longer than that of the first, to whose gradients it adds; no update."""
+        first_s, second_s = (self._backward_s(inputs, targets) for _ in range(2))
+        self._optimizer.zero_grad()
+        return second_s - first_s
+
+    def _backward_s(self, inputs: Tensor, targets: Tensor) -> float:
+        loss = self._network.loss(self._model(inputs), targets)
+        self._clock.lap()
+        torch.autograd.backward(loss)
+        self._clock.mark()
+        ((backward_s,),) = self._clock.laps_s()
+        return backward_s
+
     def marked_step(self, inputs: Tensor, targets: Tensor, in_flight: int = 1) -> MarkedStep:
         """One step of `in_flight` microbatches, all forward and then all backward, with a mark at every boundary.
 

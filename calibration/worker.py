@@ -73,7 +73,9 @@ class _Worker:
                 self._measure(**command)
         gc.collect()
 
-    def _measure(self, network: str, microbatch: int, in_flight: int, budget_s: float, precision: float) -> None:
+    def _measure(
+        self, network: str, microbatch: int, in_flight: int, accumulate: bool, budget_s: float, precision: float
+    ) -> None:
         timer, names = self._timer_of(network)
         inputs, targets = timer.batch(microbatch)
         for _ in range(WARM_UP_STEPS):
@@ -85,7 +87,8 @@ class _Worker:
             canary_s = self._canary.time_s()
             marked = timer.marked_step(inputs, targets, in_flight)
             plain = timer.plain_step(inputs, targets) if in_flight == 1 else None
-            rounds.append(_Round(canary_s, marked, plain, watch.crowded))
+            accumulation_s = timer.accumulation_s(inputs, targets) if accumulate else None
+            rounds.append(_Round(canary_s, marked, plain, accumulation_s, watch.crowded))
             median_s = summarise([r.marked.total_s for r in _kept(rounds)]).median_s
             self._reply("progress", {"count": len(rounds), "median_s": median_s})
         self._reply("result", _samples(names, rounds))
@@ -123,6 +126,7 @@ class _Round:
     canary_s: float
     marked: MarkedStep
     plain: PlainStep | None
+    accumulation_s: float | None
     crowded: bool
     """Whether another program took the core meanwhile."""
 
@@ -170,6 +174,7 @@ def _samples(names: list[str], rounds: list[_Round]) -> dict[str, Any]:
         "marked_update_s": [sum(step.update_s) for step in steps],
         "whole_s": [step.total_s for step in plain],
         "whole_update_s": [step.update_s for step in plain],
+        "accumulation_s": [r.accumulation_s for r in kept if r.accumulation_s is not None],
         "canary_s": [r.canary_s for r in kept],
         "rounds": len(rounds),
         "crowded_rounds": sum(r.crowded for r in rounds),

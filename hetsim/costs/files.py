@@ -27,7 +27,16 @@ TRANSFERS_FILE = "transfers.csv"
 LAYER_COLUMNS = ("device_type", "layer", "microbatch", "forward_s", "backward_s")
 """Columns that a file of layer costs must have."""
 
-OPTIONAL_LAYER_COLUMNS = ("update_s", "saved_bytes", "spread", "samples", "tensor_parallel", "in_flight", "provenance")
+OPTIONAL_LAYER_COLUMNS = (
+    "update_s",
+    "accumulate_s",
+    "saved_bytes",
+    "spread",
+    "samples",
+    "tensor_parallel",
+    "in_flight",
+    "provenance",
+)
 """Columns that it may have; a blank cell is as good as none."""
 
 TRANSFER_COLUMNS = ("operation", "group", "size_bytes", "seconds")
@@ -181,6 +190,7 @@ def _layer_cost(row: Row) -> LayerCost:
         forward_s=row.number("forward_s"),
         backward_s=row.number("backward_s"),
         update_s=row.number("update_s", 0.0),
+        accumulate_s=row.number("accumulate_s") if row.text("accumulate_s") else None,
         saved_bytes=row.whole("saved_bytes") if row.text("saved_bytes") else None,
         spread=row.number("spread", 0.0),
         samples=samples,

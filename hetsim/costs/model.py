@@ -31,6 +31,7 @@ class CostModel:
         self._forward = _Times(table.layers, "forward_s")
         self._backward = _Times(table.layers, "backward_s")
         self._update = _updates(table.layers)
+        self._accumulate = _accumulations(table.layers)
         self._saved = _saved_bytes(table.layers)
 
     def missing(self, device_types: Iterable[str]) -> list[str]:
@@ -63,6 +64,10 @@ class CostModel:
         Raises CostError where the table has no cost for the layer on the device's type.
         """
         return self._time(self._backward, device, layer, pipelined=pipelined).at(microbatch)
+
+    def accumulate(self, device: str, layer: int) -> Estimate:
+        """What a backward of one layer takes longer when it adds to gradients that exist; nothing where the table is silent."""
+        return self._accumulate.get((self._type_of[device], self.chain.layers[layer].name), _NOTHING)
 
     def loss_forward(self, device: str, microbatch: int, *, pipelined: bool = False) -> Estimate:
         """Forward of the loss function; free where the table has no such row."""
@@ -191,6 +196,18 @@ def _updates(rows: Iterable[LayerCost]) -> dict[tuple[str, str], float]:
         if row.tensor_parallel == 1 and row.in_flight == 1:
             seconds[row.device_type, row.layer].append(row.update_s)
     return {key: statistics.median(values) for key, values in seconds.items()}
+
+
+def _accumulations(rows: Iterable[LayerCost]) -> dict[tuple[str, str], Estimate]:
+    """The median over the rows that tell."""
+    known: dict[tuple[str, str], list[LayerCost]] = defaultdict(list)
+    for row in rows:
+        if row.accumulate_s is not None and row.tensor_parallel == 1:
+            known[row.device_type, row.layer].append(row)
+    return {
+        key: Estimate(statistics.median(float(row.accumulate_s or 0.0) for row in mine), 0.0, mine[0].provenance)
+        for key, mine in known.items()
+    }
 
 
 def _saved_bytes(rows: Iterable[LayerCost]) -> dict[tuple[str, str], Curve]:

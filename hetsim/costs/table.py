@@ -38,6 +38,10 @@ class LayerCost:
     update_s: float = 0.0
     """Zeroing the gradients and stepping the optimizer, for this layer's parameters; does not depend on the microbatch."""
 
+    accumulate_s: float | None = None
+    """What the backward takes longer where gradients of an earlier microbatch exist, which it adds to; does not depend on the
+    microbatch. None: not measured."""
+
     saved_bytes: int | None = None
     """What autograd keeps from forward to backward; None: not measured."""
 
@@ -49,8 +53,8 @@ class LayerCost:
 
     tensor_parallel: int = 1
     in_flight: int = 1
-    """Microbatches that were forward before the first was backward: 1 as in plain training, more as in a pipeline. There memory is
-    colder, and all but the first microbatch add to gradients that exist."""
+    """Microbatches that were forward before the first was backward: 1 as in plain training, more as in a pipeline, where memory is
+    colder."""
 
     provenance: Provenance = "measured"
 

@@ -181,6 +181,7 @@ class _Measured:
                 update_s, _ = self._moved(rows, target, "update_s")
                 total_s = forward_s + backward_s
                 host_share = (forward_floor_s + backward_floor_s) / total_s if total_s else 0.0
+            told = [row for row in rows if row.accumulate_s is not None]
             known = target.trained_on and all(self._rates[row.device_type].trained_on for row in rows)
             yield replace(
                 rows[0],
@@ -188,6 +189,7 @@ class _Measured:
                 forward_s=forward_s,
                 backward_s=backward_s,
                 update_s=update_s,
+                accumulate_s=self._moved(told, target, "accumulate_s")[0] if told else None,
                 saved_bytes=max((row.saved_bytes for row in rows if row.saved_bytes is not None), default=None),
                 spread=math.hypot(max(row.spread for row in rows), spread(known=known, host_share=host_share)),
                 samples=0,
@@ -220,8 +222,8 @@ class _Measured:
         return blended_s(estimates, target), blended_s(floors, target)
 
     def _times(self, row: LayerCost, field: str) -> _Times:
-        if field == "update_s":
-            return _Times(row.update_s, 0.0, 0.0)  # each parameter is read and written, and hardly reckoned with
+        if field in ("update_s", "accumulate_s"):
+            return _Times(getattr(row, field), 0.0, 0.0)  # each parameter is read and written, and hardly reckoned with
         forward = field == "forward_s"
         floor_s = self._floors[_curve_of(row)][0 if forward else 1]
         seconds = row.forward_s if forward else row.backward_s

@@ -6,9 +6,10 @@ Waiting, and communication where it is left out, only add to that.
 * Data parallelism: `BatchSplit` finds the smallest step over all shares, microbatches and sets of devices. Where the
   exchange of gradients has the same price for all sets of alike devices, that is the bound itself; where it was
   measured for some sets alone, the bound is the smallest step if the exchange took no time.
-* A pipeline of M microbatches: the device of stage k works M times for t(k), forward and backward of a microbatch.
+* A pipeline of M microbatches: the device of stage k works M times for t(k), the mean of forward and backward of a microbatch.
   Before its first forward, a microbatch passes forward through the stages before it, and after its last backward, a
-  microbatch passes backward through them. So the step is at least M * t(k) + t(1) + … + t(k-1) for every k, and so is
+  microbatch passes backward through them, which takes no less than the mean: the last one adds to gradients, the first
+  one does not. So the step is at least M * t(k) + t(1) + … + t(k-1) for every k, and so is
   the largest of these; it starts and ends with the first stage's start and update. The smallest such maximum over all
   orders of devices and all cuts, without links and limits of memory, is the bound: whether it can be below a value is
   decided exactly. Model parallelism is M = 1.
@@ -81,7 +82,7 @@ class _FillProblem:
 
     microbatches: int
     layer_s: Floats
-    """[type, layer]: forward and backward of a microbatch; infinite where not priced."""
+    """[type, layer]: forward and backward of a microbatch, the mean over all; infinite where not priced."""
 
     first_s: Floats
     """[type, layers]: start, and update of so many layers."""
@@ -93,7 +94,7 @@ class _FillProblem:
     def of(cls, split: LayerSplit) -> _FillProblem:
         at = split.table.at_size
         sizes = [sum(len(pool) for pool in split.pools if pool.device_type == kind) for kind in at.types]
-        layer_s, first_s = at.layer_s(), at.overhead_s[:, None] + at.update_s
+        layer_s, first_s = at.layer_s(split.microbatches), at.overhead_s[:, None] + at.update_s
         slowest_last = np.argsort(layer_s.sum(axis=1), kind="stable")
         layer_s, first_s, sizes = layer_s[slowest_last], first_s[slowest_last], [sizes[kind] for kind in slowest_last]
         while math.prod(size + 1 for size in sizes) > MOST_COMBINATIONS and len(sizes) > 1:

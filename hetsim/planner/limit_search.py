@@ -99,4 +99,4 @@ class _LimitSearch:
         if self.table.memory_binds:
             solution = self.search.solve(np.inf, self.table.depth)
             return np.array([0.0, *(solution.sum_s(stages) for stages in range(1, self.table.depth + 1))])
-        return np.full(self.table.depth + 1, self.table.at_size.layer_s().min(axis=0).sum())
+        return np.full(self.table.depth + 1, self.table.at_size.layer_s(self.table.microbatches).min(axis=0).sum())

@@ -28,8 +28,14 @@ class ShareCosts:
     round_s: Floats
     """Forward and backward of one microbatch."""
 
+    accumulate_s: float
+    """What each round but the first takes longer, because it adds to gradients."""
+
     ready_s: Floats
-    """(buckets, m): from the start of the last round until each bucket is packed."""
+    """(buckets, m): from the start of the last round until each bucket is packed, where it is also the first."""
+
+    ready_later_s: Floats
+    """(buckets): how much longer that is where it is not."""
 
     packing_s: float
     """What packing all buckets adds to the last round."""
@@ -76,18 +82,20 @@ class ShareCosts:
         `tails_s[i]`: all-reduce of bucket i and all later ones. The exchange ends at max over buckets and devices of
         ready + tail, so a share's part in that maximum is its own, and the largest cost over all devices is the step.
         """
-        exchanged = (self.ready_s + tails_s[:, None]).max(axis=0, initial=-np.inf)
         options = []
         for count in counts:
             fits = self.fits(count)
             size = len(fits)
-            exchange_s = self._own_s(count, size) - self.round_s[:size] + exchanged[:size] + slowest_update_s
+            later_s = self.ready_later_s if count > 1 else np.zeros_like(tails_s)
+            exchanged = (self.ready_s[:, :size] + (later_s + tails_s)[:, None]).max(axis=0, initial=-np.inf)
+            before_s = self.start_s + (count - 1) * self.round_s[:size] + max(0, count - 2) * self.accumulate_s
+            exchange_s = before_s + exchanged + slowest_update_s
             own_s = self._own_s(count, size) + self.packing_s + self.update_s
             options.append(Pieces(count, np.where(fits, np.maximum(exchange_s, own_s), np.inf)))
         return tuple(options)
 
     def _own_s(self, count: int, size: int) -> Floats:
-        return self.start_s + count * self.round_s[:size]
+        return self.start_s + count * self.round_s[:size] + (count - 1) * self.accumulate_s
 
 
 def share_costs(
@@ -134,6 +142,7 @@ def _curves(
         + packed
         for layer, packed in zip(first, packed_s, strict=True)
     ]
+    later_s = [float(any_size.accumulate_s[row, -1] - any_size.accumulate_s[row, layer]) for layer in first]
     saved = np.array([np.diff(at_knots[size].saved_bytes[row]) for size in points])
     elements = sum(layer.parameter_count for layer in chain.layers)
     held_bytes = elements * (2 * chain.element_bytes + training.optimizer_state_bytes_per_parameter)
@@ -141,7 +150,9 @@ def _curves(
         device_type=kind,
         start_s=float(any_size.overhead_s[row]),
         round_s=curve([at.compute_s[row, -1] for at in at_knots.values()]),
+        accumulate_s=float(any_size.accumulate_s[row, -1]),
         ready_s=np.array(ready_s).reshape(len(buckets), len(sizes)),
+        ready_later_s=np.array(later_s),
         packing_s=float(packing_s.sum()),
         update_s=float(any_size.update_s[row, -1]),
         rounds_bytes=held_bytes

@@ -37,6 +37,11 @@ class StageCosts:
 
     forward_s: Floats
     backward_s: Floats
+    """Of a microbatch that comes first."""
+
+    accumulate_s: Floats
+    """What the backward of any other takes longer."""
+
     update_s: Floats
     saved_bytes: Ints
     unpriced: Ints
@@ -48,12 +53,16 @@ class StageCosts:
 
     @property
     def compute_s(self) -> Floats:
-        """Prefix sums of forward and backward together."""
+        """Prefix sums of forward and backward together, of a microbatch that comes first."""
         return self.forward_s + self.backward_s
 
-    def layer_s(self) -> Floats:
-        """Forward and backward of each single layer, by type; infinite where not priced."""
-        return np.where(np.diff(self.unpriced) > 0, np.inf, np.diff(self.compute_s))
+    def mean_s(self, microbatches: int) -> Floats:
+        """The same, as the mean over so many microbatches of a step."""
+        return self.compute_s + self.accumulate_s * ((microbatches - 1) / microbatches)
+
+    def layer_s(self, microbatches: int) -> Floats:
+        """`mean_s` of each single layer, by type; infinite where not priced."""
+        return np.where(np.diff(self.unpriced) > 0, np.inf, np.diff(self.mean_s(microbatches)))
 
     def peak_bytes(self, training: Training, start: Ints, stop: Ints, *, microbatches: int, in_flight: int) -> Ints:
         """Peak memory of stages `start`:`stop` (arrays), by type: the formula of `hetsim.memory` for many at once."""
@@ -74,11 +83,12 @@ def stage_costs(costs: CostModel, types: Sequence[str], microbatch: int, *, pipe
     priced = {(row.device_type, row.layer) for row in costs.table.layers if row.tensor_parallel == 1}
     speaks_for = {device.type: device.name for device in reversed(costs.cluster.devices)}
     shape = (len(types), len(chain))
-    forward_s, backward_s, update_s = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    forward_s, backward_s, accumulate_s, update_s = (np.zeros(shape) for _ in range(4))
     saved_bytes, unpriced = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     for row, kind in enumerate(types):
         device = speaks_for[kind]
         for layer in layers:
+            accumulate_s[row, layer] = costs.accumulate(device, layer).seconds
             update_s[row, layer] = costs.update_s(device, (layer,))
             saved_bytes[row, layer] = costs.saved_bytes(device, layer, microbatch)
             if (kind, chain.layers[layer].name) in priced:
@@ -95,6 +105,7 @@ def stage_costs(costs: CostModel, types: Sequence[str], microbatch: int, *, pipe
         microbatch=microbatch,
         forward_s=_prefix(forward_s),
         backward_s=_prefix(backward_s),
+        accumulate_s=_prefix(accumulate_s),
         update_s=_prefix(update_s),
         saved_bytes=_prefix(saved_bytes),
         unpriced=_prefix(unpriced),

@@ -18,7 +18,7 @@ from hetsim.workload import Training
 class StageTable:
     """One chain, some pools of devices, and a number of microbatches.
 
-    A stage's time is forward and backward of one microbatch; a link's is the activations of one microbatch forth and their
+    A stage's time is forward and backward of one microbatch, the mean over all; a link's is the activations of one forth and their
     gradients back, between the first devices of the two pools.
     """
 
@@ -44,7 +44,8 @@ class StageTable:
         """Seconds of each stage; infinite where it runs past the end or holds a layer that is not priced."""
         start, stop, inside = self._runs
         at = self.at_size
-        seconds = at.compute_s[:, stop] - at.compute_s[:, start]
+        mean_s = at.mean_s(self.microbatches)
+        seconds = mean_s[:, stop] - mean_s[:, start]
         return np.where(inside & (at.unpriced[:, stop] == at.unpriced[:, start]), seconds, np.inf)[self._row_of_pool]
 
     @cached_property

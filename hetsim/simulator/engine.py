@@ -58,7 +58,7 @@ class _Step:
         """Walk the device's list."""
         sends: list[simpy.Event] = []
         actions = self.schedule.actions[device]
-        backwards_left = sum(action.kind is Kind.BACKWARD for action in actions)
+        backwards = backwards_left = sum(action.kind is Kind.BACKWARD for action in actions)
         yield self.env.timeout(self.prices.start_ns[device])
         for action in actions:
             match action.kind:
@@ -78,7 +78,12 @@ class _Step:
                     if action.stage < len(replica.stages) - 1:
                         yield self._event(self.arrived, (number, action.stage, Kind.SEND_B, action.item))
                     backwards_left -= 1
-                    yield from self._compute(device, action) if backwards_left else self._last_backward(device, action)
+                    if not backwards_left:
+                        yield from self._last_backward(device, action)
+                    elif backwards_left == backwards - 1:
+                        yield from self._busy(device, action, self.prices.first_backward_ns[device, action.stage])
+                    else:
+                        yield from self._compute(device, action)
                 case Kind.UPDATE:
                     mine = [self.reduced[b.index] for b in self.schedule.buckets if device in b.segment.devices]
                     yield self.env.all_of([*sends, *mine])
@@ -90,8 +95,11 @@ class _Step:
         return self.env.timeout(self.prices.post_ns[device, action.stage, action.kind])
 
     def _compute(self, device: str, action: Action) -> Process:
+        yield from self._busy(device, action, self.prices.compute_ns[device, action.stage, action.kind])
+
+    def _busy(self, device: str, action: Action, duration_ns: int) -> Process:
         start_ns = self._now()
-        yield self.env.timeout(self.prices.compute_ns[device, action.stage, action.kind])
+        yield self.env.timeout(duration_ns)
         self._record(device, action, start_ns)
 
     def _last_backward(self, device: str, action: Action) -> Process:

@@ -29,7 +29,10 @@ class Prices:
     """Device -> what a step costs before its first action."""
 
     compute_ns: Mapping[tuple[str, int, Kind], int]
-    """F, B and UPDATE, for one microbatch."""
+    """F, B and UPDATE, for one microbatch; B as it is for all but the first, adding to gradients that exist."""
+
+    first_backward_ns: Mapping[tuple[str, int], int]
+    """B of the microbatch that comes first."""
 
     last_backward: Mapping[tuple[str, int], tuple[BackwardPart, ...]]
     """The same backward in pieces, for the microbatch that completes the gradients; with the packing of buckets."""
@@ -49,6 +52,7 @@ def price(schedule: Schedule, costs: CostModel, scale: Scale | None = None) -> P
     seconds: Scale = scale or (lambda _device, estimate: estimate.seconds)
     start_ns: dict[str, int] = {}
     compute_ns: dict[tuple[str, int, Kind], int] = {}
+    first_backward_ns: dict[tuple[str, int], int] = {}
     last_backward: dict[tuple[str, int], tuple[BackwardPart, ...]] = {}
     send_ns: dict[tuple[str, int, Kind], int] = {}
     post_ns: dict[tuple[str, int, Kind], int] = {}
@@ -58,9 +62,11 @@ def price(schedule: Schedule, costs: CostModel, scale: Scale | None = None) -> P
             forward_s, backward_s = _stage_seconds(stage, replica, costs, seconds)
             start_ns[stage.device] = _ns(costs.step_overhead_s(stage.device))
             compute_ns[*key, Kind.FORWARD] = _ns(forward_s)
-            compute_ns[*key, Kind.BACKWARD] = _ns(sum(backward_s))
+            accumulating_s = _accumulating_s(stage, backward_s, costs, seconds)
+            first_backward_ns[key] = _ns(sum(backward_s))
+            compute_ns[*key, Kind.BACKWARD] = _ns(sum(accumulating_s))
             compute_ns[*key, Kind.UPDATE] = _ns(costs.update_s(stage.device, stage.layers))
-            last_backward[key] = _parts(schedule, stage, backward_s, costs)
+            last_backward[key] = _parts(schedule, stage, accumulating_s if replica.microbatches > 1 else backward_s, costs)
             for kind, neighbour, size_bytes in _messages(number, replica, costs):
                 post_s = costs.post_send_s(stage.device, size_bytes)
                 post_ns[*key, kind] = _ns(post_s)
@@ -69,7 +75,7 @@ def price(schedule: Schedule, costs: CostModel, scale: Scale | None = None) -> P
                 answer = Kind.RECV_B if kind is Kind.SEND_F else Kind.RECV_F
                 post_ns[*key, answer] = _ns(costs.post_receive_s(stage.device, size_bytes))
     reduce_ns = tuple(_ns(costs.reduce_s(b.segment.devices, b.size_bytes)) for b in schedule.buckets)
-    return Prices(start_ns, compute_ns, last_backward, send_ns, post_ns, reduce_ns)
+    return Prices(start_ns, compute_ns, first_backward_ns, last_backward, send_ns, post_ns, reduce_ns)
 
 
 def _ns(seconds: float) -> int:
@@ -86,6 +92,13 @@ def _stage_seconds(stage: Stage, replica: Replica, costs: CostModel, seconds: Sc
         forward_s += seconds(device, costs.loss_forward(device, size, pipelined=mode))
         backward_s[0] += seconds(device, costs.loss_backward(device, size, pipelined=mode))
     return forward_s, backward_s
+
+
+def _accumulating_s(stage: Stage, backward_s: list[float], costs: CostModel, seconds: Scale) -> list[float]:
+    """The same backward where gradients of an earlier microbatch exist."""
+    device = stage.device
+    added_s = (seconds(device, costs.accumulate(device, layer)) for layer in reversed(stage.layers))
+    return [layer_s + added for layer_s, added in zip(backward_s, added_s, strict=True)]
 
 
 def _parts(schedule: Schedule, stage: Stage, backward_s: list[float], costs: CostModel) -> tuple[BackwardPart, ...]:

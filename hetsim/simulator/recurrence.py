@@ -92,6 +92,8 @@ class _Walk:
         self.backwards_left = {
             device: sum(action.kind is Kind.BACKWARD for action in row) for device, row in schedule.actions.items()
         }
+        self.begun: set[str] = set()
+        """Devices that hold gradients."""
 
     def run(self) -> Solution:
         position = dict.fromkeys(self.schedule.actions, 0)
@@ -139,17 +141,26 @@ class _Walk:
         node = Node(device, action)
         start_ns, cause = self._latest((self.free_ns[device], self.last[device]), *needs)
         if action.kind is Kind.BACKWARD:
-            self.backwards_left[device] -= 1
-        if action.kind is Kind.BACKWARD and not self.backwards_left[device]:
-            end_ns = start_ns
-            for part in self.prices.last_backward[key]:
-                end_ns += part.duration_ns
-                for bucket in part.ready:
-                    self.ready_ns[device, bucket] = (end_ns, node)
+            end_ns = self._backward_end_ns(node, start_ns)
         else:
             end_ns = start_ns + self.prices.compute_ns[*key, action.kind]
         self._settle(node, start_ns, end_ns, cause)
         self.free_ns[device], self.last[device] = end_ns, node
+
+    def _backward_end_ns(self, node: Node, start_ns: int) -> int:
+        device, action = node
+        key = (device, action.stage)
+        self.backwards_left[device] -= 1
+        if self.backwards_left[device]:
+            adds = device in self.begun
+            self.begun.add(device)
+            return start_ns + (self.prices.compute_ns[*key, Kind.BACKWARD] if adds else self.prices.first_backward_ns[key])
+        end_ns = start_ns
+        for part in self.prices.last_backward[key]:
+            end_ns += part.duration_ns
+            for bucket in part.ready:
+                self.ready_ns[device, bucket] = (end_ns, node)
+        return end_ns
 
     def _message(self, device: str, action: Action) -> Node | None:
         """The receive that `action` waits for, solved together with its send; None where it needs none."""

@@ -8,7 +8,7 @@ from hetsim.costs import CANARY, LOSS, STEP
 CANARIES = {"fast": [0.002]}
 
 
-def row(microbatch=8, in_flight=1, *, forward_s=(0.1, 0.1, 0.9), gap_s=0.002, canary_s=0.002, crowded=0):
+def row(microbatch=8, in_flight=1, *, forward_s=(0.1, 0.1, 0.9), gap_s=0.002, canary_s=0.002, crowded=0, added_s=()):
     """A point of two layers and the loss: three marked steps, and as many whole ones where `in_flight` is 1."""
     layers = {
         "a": {"forward_s": list(forward_s), "backward_s": [0.2] * 3, "update_s": [0.006] * 3},
@@ -26,6 +26,7 @@ def row(microbatch=8, in_flight=1, *, forward_s=(0.1, 0.1, 0.9), gap_s=0.002, ca
         "marked_update_s": [0.008] * 3,
         "whole_s": [m - 0.008 + 0.004 + gap_s for m in marked_s] if whole else [],
         "whole_update_s": [0.004] * 3 if whole else [],
+        "accumulation_s": list(added_s),
         "canary_s": [canary_s] * 3,
         "rounds": 3 + crowded,
         "crowded_rounds": crowded,
@@ -61,6 +62,20 @@ def test_conditions_tell_drift_and_crowding():
 def test_one_optimizer_is_divided_as_many_were():
     costs = costs_of(row())
     assert (costs["a", 1].update_s, costs["b", 1].update_s) == pytest.approx((0.003, 0.001))
+
+
+def test_adding_to_gradients_is_divided_like_the_optimizer_and_taken_off_where_it_was_timed_along():
+    plain, pipelined = row(added_s=(0.02, 0.024, 0.9)), row(4, in_flight=4)
+    costs = costs_of(plain, pipelined)
+    assert (costs["a", 1].accumulate_s, costs["b", 1].accumulate_s) == pytest.approx((0.018, 0.006))
+    assert costs[LOSS, 1].accumulate_s == 0.0
+    assert costs["a", 1].backward_s == 0.2
+    assert costs["a", 4].backward_s == pytest.approx(0.2 - 3 / 4 * 0.018)
+
+
+def test_adding_to_gradients_is_not_known_where_no_point_tells():
+    assert costs_of(row())["a", 1].accumulate_s is None
+    assert costs_of(row(added_s=(-0.1, -0.1)))["a", 1].accumulate_s == 0.0
 
 
 def test_overhead_of_a_step_is_what_the_parts_do_not_explain_even_when_a_burst_hits_a_pair():

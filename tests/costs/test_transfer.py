@@ -115,7 +115,9 @@ def rows(kind, *, factor=1.0, spread=0.01):
         yield LayerCost(
             kind, "matmul", microbatch, 2e-3 * microbatch * factor, 4e-3 * microbatch * factor, 1e-3, 64, spread, 9
         )
-        yield LayerCost(kind, "relu", microbatch, 1e-3 * microbatch * factor, 1e-3 * microbatch * factor, 0.0, 8, spread, 9)
+        yield LayerCost(
+            kind, "relu", microbatch, 1e-3 * microbatch * factor, 1e-3 * microbatch * factor, 0.0, None, 8, spread, 9
+        )
     yield LayerCost(kind, LOSS, 4, 1e-4, 1e-4)
     yield LayerCost(kind, STEP, 4, 0.0, 0.0, 5e-4)
     yield LayerCost(kind, CANARY, 1, 1e-3, 0.0)

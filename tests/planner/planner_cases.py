@@ -80,11 +80,11 @@ def problems(draw, *, most_devices=4, most_layers=4, most_batch=8, limited=True,
     rows = [LayerCost(kind, STEP, 1, 0.0, 0.0, draw(milliseconds)) for kind in kinds]
     for kind in kinds:
         for layer in [*(row.name for row in named), LOSS]:
-            update_s = draw(milliseconds)
+            update_s, accumulate_s = draw(milliseconds), draw(st.one_of(st.none(), milliseconds))
             times = draw(st.lists(st.tuples(milliseconds, milliseconds), min_size=batch, max_size=batch))
             saved = draw(st.one_of(st.none(), st.integers(0, 300)))
             rows += [
-                LayerCost(kind, layer, m, forward_s, backward_s, update_s, saved and saved * m)
+                LayerCost(kind, layer, m, forward_s, backward_s, update_s, accumulate_s, saved and saved * m)
                 for m, (forward_s, backward_s) in enumerate(times, start=1)
             ]
     training = Training(batch, draw(st.sampled_from(["sgd", "adamw"])))

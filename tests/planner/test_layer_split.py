@@ -39,7 +39,9 @@ def objective_s(plan, costs):
     times = []
     for stage in stages:
         parts = [
-            costs.forward(stage.device, i, size).seconds + costs.backward(stage.device, i, size).seconds
+            costs.forward(stage.device, i, size).seconds
+            + costs.backward(stage.device, i, size).seconds
+            + costs.accumulate(stage.device, i).seconds * (1 - 1 / replica.microbatches)
             for i in stage.layers
         ]
         if stage.stop == len(costs.chain):

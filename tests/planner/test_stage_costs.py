@@ -65,7 +65,7 @@ def test_unpriced_layers_are_counted_and_never_zero_by_silence():
     costs = type(costs)(costs.chain, costs.cluster, type(costs.table)("net", rows))
     at_size = stage_costs(costs, ["a", "b"], 2)
     assert at_size.unpriced.tolist() == [[0, 0, 0], [0, 0, 1]]
-    assert np.isinf(at_size.layer_s()[1, 1])
+    assert np.isinf(at_size.layer_s(2)[1, 1])
 
 
 def cluster_of(homes, near, network):

@@ -17,7 +17,16 @@ from hetsim.workload import Chain, Layer, Training
 
 
 def make_costs(
-    forward_s, backward_s, *, latency_s=0.0, bandwidth=1e30, parameters=(), output_bytes=0, update_s=0.0, post_s=0.0
+    forward_s,
+    backward_s,
+    *,
+    latency_s=0.0,
+    bandwidth=1e30,
+    parameters=(),
+    output_bytes=0,
+    update_s=0.0,
+    accumulate_s=None,
+    post_s=0.0,
 ):
     """Costs of a chain on devices d0, d1, …; forward_s[d][l] is the time of one sample of layer l on device d."""
     types = {f"t{d}": DeviceType(f"t{d}") for d in range(len(forward_s))}
@@ -27,7 +36,7 @@ def make_costs(
     names = [f"l{i}" for i in range(len(forward_s[0]))]
     chain = Chain("net", tuple(Layer(n, tuple(parameters), output_bytes) for n in names))
     rows = tuple(
-        LayerCost(f"t{d}", names[i], 1, f, b, update_s)
+        LayerCost(f"t{d}", names[i], 1, f, b, update_s, accumulate_s)
         for d, (row_f, row_b) in enumerate(zip(forward_s, backward_s, strict=True))
         for i, (f, b) in enumerate(zip(row_f, row_b, strict=True))
     )
@@ -74,6 +83,21 @@ def test_buckets_overlap_with_backward():
     assert timeline.step_s == pytest.approx(13.2)
 
 
+@pytest.mark.parametrize(
+    ("plan", "step_s"),
+    [
+        ("d0[0:2] 4/1", 4 * 12.0),  # one microbatch: nothing to add to
+        ("d0[0:2] 4/4", 4 * 12.0 + 3 * 1.0),
+        ("d0[0:2] 4/4 | d1[0:2] 2/1", 4 * 12.0 + 3 * 1.0),
+        ("d0[0:1] > d1[1:2] 4/4; gpipe", (4 + 1) * 6.0 + 4 * 0.5),  # what the first stage does last follows the last stage
+    ],
+)
+def test_all_microbatches_but_the_first_add_to_gradients(plan, step_s):
+    costs = make_costs([[1.0, 1.0]] * 2, [[5.0, 5.0]] * 2, accumulate_s=0.5)
+    timeline, solution = both(plan, costs)
+    assert timeline.step_s == solution.step_ns / 1e9 == pytest.approx(step_s)
+
+
 def test_message_delays_the_next_stage():
     costs = make_costs([[1.0, 1.0]] * 2, [[1.0, 1.0]] * 2, latency_s=0.25, bandwidth=1000.0, output_bytes=500)
     timeline, _ = both("d0[0:1] > d1[1:2] 1/1", costs)
@@ -103,6 +127,7 @@ def cases(draw):
         parameters=draw(st.lists(st.integers(1, 400_000), max_size=3)),
         output_bytes=draw(st.integers(0, 10**5)),
         update_s=draw(seconds),
+        accumulate_s=draw(st.one_of(st.none(), seconds)),
         post_s=draw(seconds),
     )
     replicas, device = [], 0
@@ -143,6 +168,10 @@ def test_invariants(case):
         work_ns = sum(
             prices.compute_ns[device, a.stage, a.kind] for a in actions if (device, a.stage, a.kind) in prices.compute_ns
         )
+        backwards = [a for a in actions if a.kind is Kind.BACKWARD]
+        if backwards:
+            key = (device, backwards[0].stage)
+            work_ns -= prices.compute_ns[*key, Kind.BACKWARD] - prices.first_backward_ns[key]
         assert abs(sum(s.end_ns - s.start_ns for s in compute) - work_ns) <= len(costs.chain), "work is conserved"
         assert timeline.step_s * 1e9 >= work_ns - len(costs.chain), "no device works faster than it can"
     exchange_ns = sum(prices.reduce_ns)
@@ -159,6 +188,7 @@ def test_uniform_slow_down_scales_time(case, factor):
     slower = type(prices)(
         {d: ns * factor for d, ns in prices.start_ns.items()},
         {k: ns * factor for k, ns in prices.compute_ns.items()},
+        {k: ns * factor for k, ns in prices.first_backward_ns.items()},
         {k: tuple(type(p)(p.duration_ns * factor, p.ready) for p in v) for k, v in prices.last_backward.items()},
         {k: ns * factor for k, ns in prices.send_ns.items()},
         {k: ns * factor for k, ns in prices.post_ns.items()},
