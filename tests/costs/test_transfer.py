@@ -113,7 +113,7 @@ UNKNOWN = DeviceType("mystery")
 def rows(kind, *, factor=1.0, spread=0.01):
     for microbatch in (1, 4, 16):
         yield LayerCost(
-            kind, "matmul", microbatch, 2e-3 * microbatch * factor, 4e-3 * microbatch * factor, 1e-3, 64, spread, 9
+            kind, "matmul", microbatch, 2e-3 * microbatch * factor, 4e-3 * microbatch * factor, 1e-3, None, 64, spread, 9
         )
         yield LayerCost(
             kind, "relu", microbatch, 1e-3 * microbatch * factor, 1e-3 * microbatch * factor, 0.0, None, 8, spread, 9
