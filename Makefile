@@ -34,3 +34,8 @@ clean:
 accuracy-public: $(STAMP)  ## how well costs carry over to GPUs and batches never measured, on published step times; folder: HETSIM_PUBLIC_DATA
 	$(BIN)/python -m benchmarks.transfer_public
 	$(BIN)/python -m benchmarks.curves_public
+
+.PHONY: accuracy-live
+accuracy-live: $(STAMP)  ## how well parts add up and curves tell what lies between their points, on this machine; keep it quiet for a quarter of an hour
+	$(BIN)/python -m benchmarks.closing_live
+	$(BIN)/python -m benchmarks.curves_live

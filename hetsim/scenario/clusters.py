@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from hetsim.errors import InputError, ScenarioError
@@ -22,6 +23,9 @@ from hetsim.scenario.schema import (
     NodeSection,
     Reader,
 )
+
+_UNUSED = Link("unused", 0.0, 1e12)
+"""Of a device that has nobody to talk to."""
 
 
 def read_cluster(reader: Reader) -> Cluster | None:
@@ -153,11 +157,10 @@ def _network(reader: Reader, section: ClusterSection) -> Link | None:
 
 
 def _node_link(reader: Reader, place: int, row: NodeSection, devices: int, network: Link | None) -> Link | None:
-    """The link of a node; with a single device, which never uses it, it may be left out where there is a network."""
+    """The link of a node; with a single device, which never uses it, it may be left out."""
     if row.link is not None:
         return _link(row.name, row.link)
-    alone = len(_entries(reader, "nodes", list)) == 1 and reader.document.at(("cluster", "network")) is None
-    if devices > 1 or alone:
+    if devices > 1:
         reader.fault(
             ("cluster", "nodes", place, "link"),
             f'the key "link" is missing, and devices of the node {row.name} talk over it',
@@ -165,7 +168,7 @@ def _node_link(reader: Reader, place: int, row: NodeSection, devices: int, netwo
             of_key=True,
         )
         return None
-    return Link(row.name, network.latency_s, network.bandwidth_bytes_per_s) if network else None
+    return replace(network or _UNUSED, name=row.name)
 
 
 def _link(name: str, section: LinkSection) -> Link:

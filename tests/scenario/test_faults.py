@@ -139,6 +139,13 @@ def test_the_good_file_of_the_following_tests_is_good(tmp_path):
     assert len(load_scenario(path).cluster.devices) == 3
 
 
+def test_a_device_that_is_alone_needs_no_link(tmp_path):
+    path = tmp_path / "s.yaml"
+    cluster = "cluster: {device_types: {cpu: {backend: cpu}}, nodes: [{name: here, devices: {cpu: 1}}]}"
+    path.write_text(f"hetsim: 1\nnetworks: {{n: {{zoo: mlp}}}}\ntraining: {{global_batch: 8}}\n{cluster}\n")
+    assert [device.name for device in load_scenario(path).cluster.devices] == ["cpu0"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
