@@ -69,7 +69,7 @@ class Calibration:
         self._chains = chains
         self._directory = directory
         self._store = SampleStore(directory)
-        self._prints = {
+        self._prints: dict[str, Mapping[str, Any]] = {
             name: fingerprint(device, scenario.cluster.device_types[name])
             for name, device in _representatives(scenario.cluster).items()
         }
@@ -78,6 +78,16 @@ class Calibration:
     def fingerprints(self) -> Mapping[str, Mapping[str, Any]]:
         """Device type -> what its timings depend on."""
         return self._prints
+
+    def outdated(self) -> dict[str, Mapping[str, Any]]:
+        """Device type -> the fingerprint under which it was last measured, where nothing is on file under today's."""
+        latest = {row["device_type"]: row["fingerprint"] for row in self._store if row["kind"] == "layers"}
+        current = {row["device_type"] for row in self._rows("layers")}
+        return {kind: latest[kind] for kind in self._prints if kind in latest and kind not in current}
+
+    def take_outdated(self) -> None:
+        """From here on the outdated measurements count as if they were today's. For planning alone, not for measuring."""
+        self._prints |= self.outdated()
 
     def missing(self, points: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
         """Of `points` by network, those of which some device type is not on file yet."""

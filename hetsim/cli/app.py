@@ -10,7 +10,19 @@ from typer.core import TyperGroup
 
 from hetsim.cli.costs import app as costs_app
 from hetsim.cli.import_command import import_command
-from hetsim.cli.options import Budget, Costs, FailOver, Format, Networks, PlanTexts, Quiet, Runs, ScenarioPath, Steps
+from hetsim.cli.options import (
+    AllowOutdated,
+    Budget,
+    Costs,
+    FailOver,
+    Format,
+    Networks,
+    PlanTexts,
+    Quiet,
+    Runs,
+    ScenarioPath,
+    Steps,
+)
 from hetsim.errors import HetsimError
 
 INTERRUPTED = 130
@@ -98,12 +110,13 @@ def plan(
     networks: Networks = None,
     costs: Costs = Path("runs/costs"),
     runs: Runs = Path("runs"),
+    allow_outdated: AllowOutdated = False,
     output: Format = "table",
 ) -> None:
     """Find the best split of each network, beside the baselines."""
     from hetsim.cli.plan import plan as run
 
-    run(scenario, networks, costs, runs, output=output)
+    run(scenario, networks, costs, runs, allow_outdated=allow_outdated, output=output)
 
 
 @app.command(
@@ -116,12 +129,13 @@ def predict(
     networks: Networks = None,
     costs: Costs = Path("runs/costs"),
     runs: Runs = Path("runs"),
+    allow_outdated: AllowOutdated = False,
     output: Format = "table",
 ) -> None:
     """Predict a step of the best plan, or of the plans given: timeline, step time, memory, and what limits it."""
     from hetsim.cli.predict import predict as run
 
-    run(scenario, plans, networks, costs, runs, output=output)
+    run(scenario, plans, networks, costs, runs, allow_outdated=allow_outdated, output=output)
 
 
 @app.command(
@@ -135,13 +149,14 @@ def run(
     steps: Steps = None,
     costs: Costs = Path("runs/costs"),
     runs: Runs = Path("runs"),
+    allow_outdated: AllowOutdated = False,
     output: Format = "table",
     quiet: Quiet = False,
 ) -> None:
     """Train for real, one process a device, with the best plan or the plans given, and measure the steps."""
     from hetsim.cli.run import run as execute
 
-    execute(scenario, plans, networks, steps, costs, runs, output=output, quiet=quiet)
+    execute(scenario, plans, networks, steps, costs, runs, allow_outdated=allow_outdated, output=output, quiet=quiet)
 
 
 @app.command(

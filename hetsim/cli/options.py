@@ -31,4 +31,7 @@ FailOver = Annotated[
     float | None,
     typer.Option("--fail-over", min=0.0, help="Exit with 4 if a prediction is off by more than so many per cent."),
 ]
+AllowOutdated = Annotated[
+    bool, typer.Option("--allow-outdated", help="Take costs that were measured under other conditions, and mark them.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]

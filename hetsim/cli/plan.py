@@ -15,12 +15,14 @@ from hetsim.report.result import plans_document
 from hetsim.report.rows import CandidateRow
 
 
-def plan(path: Path, networks: Sequence[str] | None, costs: Path, runs: Path, *, output: OutputFormat) -> None:
+def plan(
+    path: Path, networks: Sequence[str] | None, costs: Path, runs: Path, *, allow_outdated: bool, output: OutputFormat
+) -> None:
     """Search the best plan of each network; show it beside the others, and keep it in a run directory."""
     from hetsim.report.gantt import draw_gantt
     from hetsim.report.tables import candidate_tables, print_tables
 
-    session = Session(path, networks, costs)
+    session = Session(path, networks, costs, allow_outdated=allow_outdated)
     planned = [plan_network(session, spec) for spec in session.scenario.networks]
     rows = {p.spec.name: candidate_rows(p, session.scenario.seed) for p in planned}
     document = _document(session, planned, rows)
@@ -67,6 +69,7 @@ def _document(session: Session, planned: Sequence[Planned], rows: dict[str, list
             ],
             "unpriceable": list(p.result.unpriceable),
             "transferred": transferred_types(p.costs.table),
+            "outdated": session.outdated if p.spec in session.live else [],
         }
         for p in planned
     ]

@@ -21,7 +21,14 @@ SCHEMA_VERSION = 1
 
 
 def predict(
-    path: Path, texts: Sequence[str] | None, networks: Sequence[str] | None, costs: Path, runs: Path, *, output: OutputFormat
+    path: Path,
+    texts: Sequence[str] | None,
+    networks: Sequence[str] | None,
+    costs: Path,
+    runs: Path,
+    *,
+    allow_outdated: bool,
+    output: OutputFormat,
 ) -> None:
     """Predict the given plans, or the best one; show and keep timeline, step, memory and limits."""
     from hetsim.report.gantt import draw_gantt
@@ -29,7 +36,7 @@ def predict(
     from hetsim.report.tables import case_tables, device_table, print_tables
     from hetsim.report.trace import write_trace
 
-    session = Session(path, networks, costs)
+    session = Session(path, networks, costs, allow_outdated=allow_outdated)
     rows: list[CaseRow] = []
     devices: list[DeviceRow] = []
     predictions: list[tuple[str, str, Prediction]] = []
@@ -46,7 +53,11 @@ def predict(
                 )
             )
             devices += summarise_devices(prediction.timeline, plan, network=spec.name, case=label, label="predicted")
-    document = {**predictions_document(session.scenario.name, predictions), "transferred": transferred}
+    document = {
+        **predictions_document(session.scenario.name, predictions),
+        "transferred": transferred,
+        "outdated": session.outdated,
+    }
     with session.new_run(runs) as run:
         run.write_json("result.json", document)
         for network, label, prediction in predictions:

@@ -33,13 +33,14 @@ def run(
     costs: Path,
     runs: Path,
     *,
+    allow_outdated: bool,
     output: OutputFormat,
     quiet: bool,
 ) -> None:
     """Run the given plans, or the best one, of each network; show and keep the measured steps."""
     from hetsim.report.trace import write_trace
 
-    session = Session(path, networks, costs)
+    session = Session(path, networks, costs, allow_outdated=allow_outdated)
     found: list[tuple[str, str, Measurement]] = []
     with session.new_run(runs) as directory:
         for spec in session.scenario.networks:

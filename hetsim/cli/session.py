@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hetsim.cli.output import talk
 from hetsim.costs import CostModel, CostTable
 from hetsim.costs.files import cost_files, read_cost_table
+from hetsim.costs.samples import differences
 from hetsim.costs.transfer import with_transferred
 from hetsim.errors import CostError, InputError, NetworkError, Problem, ScenarioError
 from hetsim.files import write_text
@@ -34,7 +35,8 @@ _MEND = (
 class Session:
     """One command's view of a scenario. Torch is imported only to build a network that was never seen before."""
 
-    def __init__(self, path: Path, networks: Sequence[str] | None, costs: Path) -> None:
+    def __init__(self, path: Path, networks: Sequence[str] | None, costs: Path, *, allow_outdated: bool = False) -> None:
+        """With `allow_outdated`, costs that were measured under other conditions than today's are taken, and marked."""
         scenario = load_scenario(path)
         known = [spec.name for spec in scenario.networks]
         if unknown := [name for name in networks or () if name not in known]:
@@ -43,6 +45,10 @@ class Session:
         self.scenario = replace(scenario, networks=chosen)
         self.path = path
         self.directory = costs / scenario.name
+        self.outdated: list[str] = []
+        """Device types whose costs are outdated and taken all the same."""
+
+        self._allow_outdated = allow_outdated
         self._told: set[tuple[str, str]] = set()
 
     @property
@@ -60,7 +66,13 @@ class Session:
         """The cost directory of the live networks."""
         from calibration.coordinator import Calibration
 
-        return Calibration(replace(self.scenario, networks=self.live), self.chains, self.directory)
+        calibration = Calibration(replace(self.scenario, networks=self.live), self.chains, self.directory)
+        if self._allow_outdated:
+            for kind, words in _differences(calibration).items():
+                self.outdated.append(kind)
+                talk(f"{kind} was measured under other conditions: {words}")
+            calibration.take_outdated()
+        return calibration
 
     def table(self, spec: NetworkSpec) -> CostTable:
         """The cost table of one network: its own, or what has been measured so far.
@@ -93,6 +105,17 @@ class Session:
     def costs(self, spec: NetworkSpec) -> CostModel:
         """The cost model of one network. Raises CostError where a device type that the cluster has is not priced."""
         model = self.known_costs(spec)
+        if spec in self.live and (outdated := _differences(self.calibration)):
+            raise CostError(
+                [
+                    Problem(
+                        str(self.directory),
+                        f"{kind} was measured under other conditions: {words}",
+                        f"Measure it again: hetsim calibrate {self.path}; or take the costs as they are: --allow-outdated",
+                    )
+                    for kind, words in outdated.items()
+                ]
+            )
         if not model.table.layers:
             raise CostError(
                 Problem(
@@ -131,3 +154,12 @@ class Session:
         chain = chain_of(build(spec, self.scenario.seed), spec.training.dtype)
         write_text(file, chain_to_json(chain))
         return chain
+
+
+def _differences(calibration: Calibration) -> dict[str, str]:
+    """Device type with outdated costs -> what is another today, in words."""
+    today = calibration.fingerprints
+    return {
+        kind: ", ".join(f"{key} was {was} and is {now}" for key, was, now in differences(then, today[kind]))
+        for kind, then in calibration.outdated().items()
+    }

@@ -105,6 +105,17 @@ def test_points_on_file_are_not_measured_again(hetsim, tmp_path):
     again = hetsim.json("calibrate", path, "--dry-run")["points"]
     assert len(again) == 1
     hetsim.json("plan", path)
+    samples.write_bytes(before.replace(b'"torch": "', b'"torch": "0.'))
+    refused = hetsim("plan", path)
+    assert refused.returncode == 2
+    assert "was measured under other conditions: torch was 0." in refused.stderr
+    assert "--allow-outdated" in refused.stderr
+    for command in ("plan", "predict"):
+        document = hetsim.json(command, path, "--allow-outdated")
+        marked = document["networks"][0] if command == "plan" else document
+        assert set(marked["outdated"]) == {
+            json.loads(line)["device_type"] for line in before.splitlines() if b'"layers"' in line
+        }
 
 
 @pytest.mark.parametrize(("how", "said"), [("die", "SIGKILL"), ("raise", "the roof is on fire"), ("hang", "has hung")])
