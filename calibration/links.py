@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from calibration import beside
 from hetsim.costs import Operation
 
 Stamps = list[tuple[int, int]]
@@ -45,7 +46,8 @@ def time_links(
 
     The ranks find each other at the address `meeting`, a file that is not there yet.
 
-    What a rank spends by itself (posting, packing) is told under the name of its device type.
+    What a rank spends by itself (posting, packing, what communication takes from the computation beside it) is told under
+    the name of its device type.
     """
     backend = "gloo" if device.type == "cpu" else "nccl"
     dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=len(names))
@@ -67,6 +69,7 @@ def time_links(
                 rows += [_row("all_reduce", devices, size, _all_reduce(size, device, group)) for size in reduce_bytes]
         alone = [dist.new_group([member]) for member in range(len(names))][rank]
         rows += [_row("bucket", [device_type], *_packing(layers, alone, device)) for layers in PACKED_LAYERS]
+        rows += beside.rows(beside.time_beside(rank, len(names), send_bytes, reduce_bytes, device), device_type)
         dist.barrier()
         return rows
     finally:

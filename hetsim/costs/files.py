@@ -48,6 +48,9 @@ _GROUPS: dict[Operation, tuple[int, float, str]] = {
     "bucket": (1, 1, "one device type"),
     "post_send": (1, 1, "one device type"),
     "post_receive": (1, 1, "one device type"),
+    "beside_send": (1, 1, "one device type"),
+    "beside_receive": (1, 1, "one device type"),
+    "beside_reduce": (1, 1, "one device type"),
 }
 """Fewest and most names in the group of an operation, and what they are."""
 

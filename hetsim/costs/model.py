@@ -140,6 +140,18 @@ class CostModel:
         """Seconds that posting a receive takes the device's processor; 0 where not measured."""
         return self._own_work_s("post_receive", device, size_bytes)
 
+    def beside_send_s(self, device: str, size_bytes: int) -> float:
+        """Seconds by which sending a message lengthens the computation beside it; 0 where not measured."""
+        return self._own_work_s("beside_send", device, size_bytes)
+
+    def beside_receive_s(self, device: str, size_bytes: int) -> float:
+        """Seconds by which receiving a message lengthens the computation beside it; 0 where not measured."""
+        return self._own_work_s("beside_receive", device, size_bytes)
+
+    def beside_reduce_s(self, device: str, size_bytes: int) -> float:
+        """Seconds by which a bucket's all-reduce lengthens the backward beside it; 0 where not measured."""
+        return self._own_work_s("beside_reduce", device, size_bytes)
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     @cached_property

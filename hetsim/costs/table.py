@@ -19,9 +19,19 @@ PSEUDO_LAYERS = (LOSS, STEP, CANARY)
 Provenance = Literal["measured", "interpolated", "extrapolated", "transferred", "specified"]
 """Where a number comes from. `specified`: written down by a person or taken from a datasheet."""
 
-Operation = Literal["send_recv", "all_reduce", "bucket", "post_send", "post_receive"]
+Operation = Literal[
+    "send_recv",
+    "all_reduce",
+    "bucket",
+    "post_send",
+    "post_receive",
+    "beside_send",
+    "beside_receive",
+    "beside_reduce",
+]
 """What a transfer row times: one message to a neighbour; a sum over a group; or what a device's own processor spends: on packing
-gradients into a bucket, on handing a message over, on posting a receive."""
+gradients into a bucket, on handing a message over, on posting a receive, and how much longer it computes beside a message that it
+sends or receives, or beside a sum."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class ShareCosts:
     """(buckets): how much longer that is where it is not."""
 
     packing_s: float
-    """What packing all buckets adds to the last round."""
+    """What packing all buckets, and their exchange beside it, add to the last round."""
 
     update_s: float
     rounds_bytes: Ints
@@ -136,7 +136,9 @@ def _curves(
 
     packing_s = np.array([costs.bucket_s(device, bucket.size_bytes) for bucket in buckets])
     first = np.array([bucket.first_layer for bucket in buckets], dtype=np.int64)
-    packed_s = [float(packing_s[first >= layer].sum()) for layer in first]
+    # The exchange of a bucket lengthens the backward of the layers below it.
+    beside_s = np.array([costs.beside_reduce_s(device, bucket.size_bytes) for bucket in buckets])
+    packed_s = [float(packing_s[first >= layer].sum() + beside_s[first > layer].sum()) for layer in first]
     ready_s = [
         curve([at.forward_s[row, -1] + at.backward_s[row, -1] - at.backward_s[row, layer] for at in at_knots.values()])
         + packed
@@ -153,7 +155,7 @@ def _curves(
         accumulate_s=float(any_size.accumulate_s[row, -1]),
         ready_s=np.array(ready_s).reshape(len(buckets), len(sizes)),
         ready_later_s=np.array(later_s),
-        packing_s=float(packing_s.sum()),
+        packing_s=float(packing_s.sum() + beside_s[first > 0].sum()),
         update_s=float(any_size.update_s[row, -1]),
         rounds_bytes=held_bytes
         + np.sum([np.rint(np.interp(sizes, points, layer)).astype(np.int64) for layer in saved.T], axis=0),

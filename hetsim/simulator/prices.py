@@ -60,8 +60,10 @@ def price(schedule: Schedule, costs: CostModel, scale: Scale | None = None) -> P
         for number, stage in enumerate(replica.stages):
             key = (stage.device, number)
             forward_s, backward_s = _stage_seconds(stage, replica, costs, seconds)
+            beside_forward_s, beside_backward_s = _beside_messages_s(number, replica, costs)
             start_ns[stage.device] = _ns(costs.step_overhead_s(stage.device))
-            compute_ns[*key, Kind.FORWARD] = _ns(forward_s)
+            compute_ns[*key, Kind.FORWARD] = _ns(forward_s + beside_forward_s)
+            backward_s[-1] += beside_backward_s
             accumulating_s = _accumulating_s(stage, backward_s, costs, seconds)
             first_backward_ns[key] = _ns(sum(backward_s))
             compute_ns[*key, Kind.BACKWARD] = _ns(sum(accumulating_s))
@@ -94,6 +96,22 @@ def _stage_seconds(stage: Stage, replica: Replica, costs: CostModel, seconds: Sc
     return forward_s, backward_s
 
 
+def _beside_messages_s(number: int, replica: Replica, costs: CostModel) -> tuple[float, float]:
+    """By how much the messages of other microbatches lengthen each forward and backward of a stage.
+
+    While a pipeline is full, every forward has one message of activations coming in beside it and one going out, and every backward
+    has the gradients. With a single microbatch nothing is computed meanwhile.
+    """
+    if replica.microbatches == 1:
+        return 0.0, 0.0
+    stage, size = replica.stages[number], replica.microbatch_samples
+    entry_bytes = size * costs.chain.boundary_bytes_per_sample(stage.start) if number else 0
+    exit_bytes = size * costs.chain.boundary_bytes_per_sample(stage.stop) if number < len(replica.stages) - 1 else 0
+    forward_s = costs.beside_receive_s(stage.device, entry_bytes) + costs.beside_send_s(stage.device, exit_bytes)
+    backward_s = costs.beside_receive_s(stage.device, exit_bytes) + costs.beside_send_s(stage.device, entry_bytes)
+    return forward_s, backward_s
+
+
 def _accumulating_s(stage: Stage, backward_s: list[float], costs: CostModel, seconds: Scale) -> list[float]:
     """The same backward where gradients of an earlier microbatch exist."""
     device = stage.device
@@ -102,7 +120,8 @@ def _accumulating_s(stage: Stage, backward_s: list[float], costs: CostModel, sec
 
 
 def _parts(schedule: Schedule, stage: Stage, backward_s: list[float], costs: CostModel) -> tuple[BackwardPart, ...]:
-    """The last backward, cut where a bucket becomes ready; packing the bucket is part of the piece that completes it."""
+    """The last backward, cut where a bucket becomes ready. Packing the bucket is part of the piece that completes it, and what its
+    exchange takes from the computation beside it is part of the next one."""
     parts: list[BackwardPart] = []
     elapsed_s = 0.0
     for layer, layer_s in zip(reversed(stage.layers), backward_s, strict=True):
@@ -111,7 +130,7 @@ def _parts(schedule: Schedule, stage: Stage, backward_s: list[float], costs: Cos
         if ready:
             elapsed_s += sum(costs.bucket_s(stage.device, b.size_bytes) for b in ready)
             parts.append(BackwardPart(_ns(elapsed_s), tuple(b.index for b in ready)))
-            elapsed_s = 0.0
+            elapsed_s = sum(costs.beside_reduce_s(stage.device, b.size_bytes) for b in ready) if layer > stage.start else 0.0
     if elapsed_s or not parts:
         parts.append(BackwardPart(_ns(elapsed_s), ()))
     return tuple(parts)

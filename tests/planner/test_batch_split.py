@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from planner_cases import problems, recurrence, simple_costs
 
+from hetsim.costs import CostModel, CostTable, TransferCost
 from hetsim.exchange import buckets
 from hetsim.hardware import Link
 from hetsim.memory import memory_use
@@ -106,6 +107,22 @@ def test_equals_the_recurrence_over_all_plans_with_microbatches(case):
     if best:
         assert best[0].objective_s == pytest.approx(min(steps), abs=1e-7)
         assert evaluate(best[0].plan) == pytest.approx(best[0].objective_s, abs=1e-7)
+
+
+def test_packing_and_what_the_exchange_takes_from_the_backward_beside_it_count_as_in_the_recurrence():
+    costs = simple_costs({"a": [0.03, 0.01, 0.02], "b": [0.05, 0.07, 0.01]}, ["a", "b"], parameters=(300_000,))
+    taken = tuple(
+        TransferCost(operation, (kind,), 1_200_000, seconds)
+        for kind, factor in (("a", 1), ("b", 3))
+        for operation, seconds in (("bucket", 0.004 * factor), ("beside_reduce", 0.02 * factor))
+    )
+    costs = CostModel(costs.chain, costs.cluster, CostTable("net", costs.table.layers, taken))
+    evaluate = recurrence(costs)
+    plans = [plan_of(("a0", "b0"), (8 - share, share), (1, 1), 3) for share in range(9)]
+    (best,) = split(costs, Training(8)).best()
+    assert best.objective_s == pytest.approx(min(map(evaluate, plans)), abs=1e-7)
+    without = CostModel(costs.chain, costs.cluster, CostTable("net", costs.table.layers))
+    assert evaluate(best.plan) > recurrence(without)(best.plan) + 0.02
 
 
 @given(problems(most_devices=4, most_layers=2, most_batch=6))

@@ -27,6 +27,7 @@ def make_costs(
     update_s=0.0,
     accumulate_s=None,
     post_s=0.0,
+    beside=(),
 ):
     """Costs of a chain on devices d0, d1, …; forward_s[d][l] is the time of one sample of layer l on device d."""
     types = {f"t{d}": DeviceType(f"t{d}") for d in range(len(forward_s))}
@@ -45,7 +46,8 @@ def make_costs(
         for kind in types
         for operation, share in (("post_send", 1.0), ("post_receive", 0.5))
     )
-    return CostModel(chain, cluster, CostTable("net", rows, posts))
+    besides = tuple(TransferCost(operation, (kind,), 10**5, seconds) for kind in types for operation, seconds in beside)
+    return CostModel(chain, cluster, CostTable("net", rows, posts + besides))
 
 
 def both(plan, costs):
@@ -96,6 +98,28 @@ def test_all_microbatches_but_the_first_add_to_gradients(plan, step_s):
     costs = make_costs([[1.0, 1.0]] * 2, [[5.0, 5.0]] * 2, accumulate_s=0.5)
     timeline, solution = both(plan, costs)
     assert timeline.step_s == solution.step_ns / 1e9 == pytest.approx(step_s)
+
+
+def test_an_exchange_slows_the_backward_beside_it():
+    parameters = (300_000,)
+    costs = make_costs(
+        [[1.0, 1.0]] * 2, [[5.0, 5.0]] * 2, bandwidth=1e6, parameters=parameters, beside=[("beside_reduce", 0.4 / 12)]
+    )  # 1.2 MB a bucket, so 0.4 s
+    timeline, _ = both("d0[0:2] 1/1 | d1[0:2] 1/1", costs)
+    reduces = [span for span in timeline.spans if span.kind is Kind.REDUCE and span.device == "d0"]
+    assert [s.start_ns / 1e9 for s in reduces] == pytest.approx([7.0, 12.4]), "the last bucket has nothing beside it"
+    assert timeline.step_s == pytest.approx(13.6)
+
+
+def test_messages_slow_the_computation_beside_them_in_a_pipeline_alone():
+    beside = [("beside_send", 0.1), ("beside_receive", 0.2)]
+    costs = make_costs([[1.0, 1.0]] * 2, [[2.0, 2.0]] * 2, output_bytes=10**5, beside=beside)
+    timeline, _ = both("d0[0:1] > d1[1:2] 4/4; gpipe", costs)
+    seconds = {
+        kind: [s.end_ns - s.start_ns for s in timeline.spans if s.action == kind] for kind in ("0F1", "1F1", "0B1", "1B1")
+    }
+    assert [seconds[kind][0] / 1e9 for kind in ("0F1", "1F1", "0B1", "1B1")] == pytest.approx([1.1, 1.2, 2.2, 2.1])
+    assert both("d0[0:1] > d1[1:2] 1/1", costs)[0].step_s == pytest.approx(6.0)
 
 
 def test_message_delays_the_next_stage():

@@ -1,0 +1,129 @@
+"""Times what communication takes from the computation beside it. Runs inside a worker, in its process group.
+
+On a CPU the transport's threads work on the cores that compute; on an accelerator a collective takes some of its processors, and
+both share the way to memory. So a fixed piece of work is timed with and without an operation in flight, in alternation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+WIDTH = 256
+"""Of the matrices whose product is the work."""
+
+REPEATS = 25
+WORK_OVER_TRANSFER = 3
+"""The work takes so many times as long as the operation alone, so that all of the operation falls beside it."""
+
+SMALLEST_BYTES = 1 << 15
+"""What smaller operations take drowns in the noise of the work."""
+
+Start = Callable[[torch.Tensor], dist.Work | None]
+
+
+def time_beside(
+    rank: int, world: int, send_bytes: Sequence[int], reduce_bytes: Sequence[int], device: torch.device
+) -> dict[tuple[str, int], list[float]]:
+    """(operation, bytes) -> seconds that this rank's work took longer, one for each repeat; all ranks call it together.
+
+    Messages go from each rank of even number to the next one, and back.
+    """
+    bench = _Bench(device)
+    found: dict[tuple[str, int], list[float]] = {}
+    for size in _worth_timing(reduce_bytes):
+        found["beside_reduce", size] = bench.extra_s(size, lambda value: dist.all_reduce(value, async_op=True))
+    for size in _worth_timing(send_bytes):
+        for sends_first in (True, False):
+            operation, start = _message(rank, world, sends_first=sends_first)
+            seconds = bench.extra_s(size, start)
+            if operation:
+                found[operation, size] = seconds
+    return found
+
+
+def _worth_timing(sizes_bytes: Sequence[int]) -> list[int]:
+    return [size for size in sizes_bytes if size >= SMALLEST_BYTES]
+
+
+def _message(rank: int, world: int, *, sends_first: bool) -> tuple[str, Start]:
+    """What `rank` does while messages go between neighbours: nothing where it has none."""
+    partner = rank ^ 1
+    if partner >= world:
+        return "", _nothing
+    if (rank < partner) == sends_first:
+        return "beside_send", lambda value: dist.isend(value, partner)
+    return "beside_receive", lambda value: dist.irecv(value, partner)
+
+
+def _nothing(_value: torch.Tensor) -> None:
+    """What a rank without a neighbour sends."""
+
+
+class _Bench:
+    """The work, and the device that does it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._factor = torch.randn(WIDTH, WIDTH, device=device)
+        self._product = torch.empty_like(self._factor)
+        self._product_s = min(self._work_s(10) for _ in range(10)) / 10
+
+    def extra_s(self, size_bytes: int, start: Start) -> list[float]:
+        """What the work takes longer with the operation that `start` begins in flight, by repeat."""
+        value = torch.ones(max(1, size_bytes // 4), device=self._device)
+        alone_s = min(self._transfer_s(value, start) for _ in range(5))
+        products = max(4, round(WORK_OVER_TRANSFER * alone_s / self._product_s))
+        extra_s = []
+        for _ in range(REPEATS):
+            dist.barrier()
+            without_s = self._work_s(products)
+            dist.barrier()
+            work = start(value)
+            with_s = self._work_s(products)
+            if work is not None:
+                work.wait()
+            self._settle()
+            value.fill_(1.0)  # sums of sums would overflow
+            extra_s.append(with_s - without_s)
+        return extra_s
+
+    def _transfer_s(self, value: torch.Tensor, start: Start) -> float:
+        dist.barrier()
+        begin_s = time.perf_counter()
+        work = start(value)
+        if work is not None:
+            work.wait()
+        self._settle()
+        took_s = time.perf_counter() - begin_s
+        value.fill_(1.0)
+        return took_s
+
+    def _work_s(self, products: int) -> float:
+        self._settle()
+        begin_s = time.perf_counter()
+        for _ in range(products):
+            torch.mm(self._factor, self._factor, out=self._product)
+        self._settle()
+        return time.perf_counter() - begin_s
+
+    def _settle(self) -> None:
+        if self._device.type != "cpu":
+            torch.accelerator.synchronize(self._device)
+
+
+def rows(found: dict[tuple[str, int], list[float]], device_type: str) -> list[dict[str, Any]]:
+    """The same as rows of the links' timings: stamps whose distance is what the work took longer, 0 at least."""
+    return [
+        {
+            "operation": operation,
+            "group": [device_type],
+            "size_bytes": size,
+            "stamps_ns": [(0, max(0, round(extra_s * 1e9))) for extra_s in seconds],
+        }
+        for (operation, size), seconds in found.items()
+    ]
