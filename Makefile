@@ -36,6 +36,7 @@ accuracy-public: $(STAMP)  ## how well costs carry over to GPUs and batches neve
 	$(BIN)/python -m benchmarks.curves_public
 
 .PHONY: accuracy-live
-accuracy-live: $(STAMP)  ## how well parts add up and curves tell what lies between their points, on this machine; keep it quiet for a quarter of an hour
-	$(BIN)/python -m benchmarks.closing_live
+accuracy-live: $(STAMP)  ## on this machine: whether parts add up, transfer between its device types, curves between their points; keep it quiet for a quarter of an hour
+	$(BIN)/python -m benchmarks.closing_live --folder runs/accuracy
+	$(BIN)/python -m benchmarks.transfer_live --folder runs/accuracy
 	$(BIN)/python -m benchmarks.curves_live

@@ -66,16 +66,25 @@ def measure(folder: Path, networks: Sequence[str] | None, budget_s: float, batch
         if threads > len(cores):
             sys.stderr.write(f"{isa} with {threads} threads: this machine has {len(cores)} cores\n")
             continue
-        name = f"{isa.replace('.', '')}-x{threads}"
-        path = folder / f"{name}.yaml"
-        path.write_text(SCENARIO.format(name=name, isa=isa, threads=threads, cores=list(cores[:threads])))
-        session = Session(path, networks, folder / "costs")
-        points = {spec.name: [Point.of({name: batch}) for batch in batches] for spec in session.live}
-        with progress(f"measuring {name}", quiet=False) as report:
-            session.calibration.measure(points, Effort(budget_s=budget_s), report)
+        name, session = calibrated(folder, isa, threads, networks, budget_s, batches)
         for spec in session.live:
             for test in session.calibration.measured(spec.name).closing:
                 yield Case(spec.name, name, test.microbatch, test.parts_s, test.whole_s)
+
+
+def calibrated(
+    folder: Path, isa: str, threads: int, networks: Sequence[str] | None, budget_s: float, batches: Sequence[int]
+) -> tuple[str, Session]:
+    """One device type of that cap and so many threads, and a session that has its points; those in `folder` are kept."""
+    name = f"{isa.replace('.', '')}-x{threads}"
+    path = folder / f"{name}.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(SCENARIO.format(name=name, isa=isa, threads=threads, cores=list(usable_cores()[:threads])))
+    session = Session(path, networks, folder / "costs")
+    points = {spec.name: [Point.of({name: batch}) for batch in batches] for spec in session.live}
+    with progress(f"measuring {name}", quiet=False) as report:
+        session.calibration.measure(points, Effort(budget_s=budget_s), report)
+    return name, session
 
 
 def text(cases: Sequence[Case]) -> str:
@@ -107,9 +116,12 @@ def report() -> int:
         "--batch", action="append", type=int, help=f"instead of {', '.join(map(str, BATCHES))}; may be repeated"
     )
     parser.add_argument("--budget", type=float, default=4.0, help="seconds for each point (default 4)")
+    parser.add_argument("--folder", type=Path, help="where to keep the samples, and to go on from; else a temporary one")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
-        cases = list(measure(Path(folder), arguments.network, arguments.budget, arguments.batch or BATCHES))
+        cases = list(
+            measure(arguments.folder or Path(folder), arguments.network, arguments.budget, arguments.batch or BATCHES)
+        )
     sys.stdout.write(text(cases))
     return 0
 

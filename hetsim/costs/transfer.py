@@ -135,6 +135,13 @@ def with_transferred(table: CostTable, chain: Chain, device_types: Iterable[Devi
     return Transferred(whole, dict.fromkeys(wanted, tuple(measured)))
 
 
+def transferred_layers(
+    table: CostTable, chain: Chain, measured: Mapping[str, AchievedRates], name: str, target: AchievedRates
+) -> tuple[LayerCost, ...]:
+    """The rows of a device type `name` that achieves `target`, from the rows of the `measured` types of `table`."""
+    return tuple(_Measured(table, chain, measured).layers(name, target))
+
+
 def transferred_types(table: CostTable) -> list[str]:
     """The device types of which the table has costs that were transferred."""
     return list(dict.fromkeys(row.device_type for row in table.layers if row.provenance == "transferred"))
