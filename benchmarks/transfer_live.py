@@ -1,8 +1,8 @@
 """How well costs carry over between this machine's own device types, of which one is taken as never measured.
 
-`python -m benchmarks.transfer_live` times products of matrices and copies of memory on each of three CPU device types (full, capped to
-AVX2, capped to SSE4.2; one thread), calibrates the zoo's networks on all of them, and then foretells every type from every other one
-by these two rates alone. Keep the machine quiet meanwhile; it takes some minutes.
+`python -m benchmarks.transfer_live` times products of matrices and copies of memory on each of three CPU device types (full, capped
+to AVX2, capped to SSE4.2; one thread), calibrates the zoo's networks on all of them, and then foretells every type from every other
+one by these two rates alone. Keep the machine quiet meanwhile; it takes some minutes.
 """
 
 from __future__ import annotations
