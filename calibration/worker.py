@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import select
 import sys
@@ -31,6 +32,10 @@ PATIENCE = 3.0
 LEAST_S = 2.0
 """A point takes at least so long: the machine's speed wavers from second to second, so that a few steps in a row agree with each
 other more than with the next ones."""
+
+CANARY_EVERY_S = 0.1
+"""The canary takes the caches from the step behind it, which short steps feel: so it is not timed ahead of each of them, and a
+step is taken untimed behind it."""
 
 CHECK_S = 10.0
 """How long the speed is looked at."""
@@ -82,9 +87,13 @@ class _Worker:
             timer.marked_step(inputs, targets, in_flight)
         rounds: list[_Round] = []
         start = time.monotonic()
+        canary_s, looked = 0.0, -math.inf
         while not _enough(rounds, precision, elapsed_s=time.monotonic() - start, budget_s=budget_s):
             watch = CoreWatch()
-            canary_s = self._canary.time_s()
+            if time.monotonic() - looked > CANARY_EVERY_S:
+                canary_s, looked = self._canary.time_s(), time.monotonic()
+                if not rounds or rounds[-1].marked.total_s < CANARY_EVERY_S:
+                    timer.marked_step(inputs, targets, in_flight)
             marked = timer.marked_step(inputs, targets, in_flight)
             plain = timer.plain_step(inputs, targets) if in_flight == 1 else None
             accumulation_s = timer.accumulation_s(inputs, targets) if accumulate else None
