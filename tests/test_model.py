@@ -17,7 +17,7 @@ from hetsim.memory import memory_use
 from hetsim.plan import Plan
 from hetsim.schedule import Kind
 from hetsim.simulator import predict, step_s
-from hetsim.simulator.prediction import MODEL_SPREAD
+from hetsim.simulator.prediction import DRIFT_SPREAD, MODEL_SPREAD
 from hetsim.validation import Case, compare, phases
 from hetsim.workload import Chain, Layer, Training
 
@@ -98,7 +98,7 @@ def test_the_interval_of_a_prediction_is_that_of_its_costs():
     """One device whose costs are sure to 10 % at 95 %: 5 % to 95 % of a normal error are 1.645 of its deviations."""
     rows = tuple(replace(row, update_s=0.0, spread=0.1) for row in ROWS)
     prediction = predict(Plan.parse("f[0:2] 4/4"), costs_of(rows), Training(4))
-    half = 1.645 * math.hypot(0.1, MODEL_SPREAD) / 1.96 * 4.4
+    half = 1.645 * math.hypot(0.1, MODEL_SPREAD, DRIFT_SPREAD) / 1.96 * 4.4
     # Of 200 draws the ends scatter by some tenth of the width; the seed is fixed.
     assert prediction.low_s == pytest.approx(4.4 - half, abs=0.3 * half)
     assert prediction.high_s == pytest.approx(4.4 + half, abs=0.3 * half)

@@ -22,9 +22,15 @@ from hetsim.workload import Training
 INTERVAL_DRAWS = 200
 """Draws behind the 90 % interval; its ends then wander by about a tenth of its width."""
 
-MODEL_SPREAD = 0.10
+MODEL_SPREAD = 0.06
 """Half the 95 % interval of what a device's measured times miss in a real plan (colder caches, busier neighbours), relative to
 them. It is what docs/accuracy.md shows; a table that was written by hand is taken at its word."""
+
+DRIFT_SPREAD = 0.10
+"""The same of how far a host's speed moves from the calibration to the run, for all its devices together."""
+
+Draw = Mapping[str, float]
+"""Device -> a standard normal number."""
 
 _WORDS = {
     Kind.FORWARD: "compute",
@@ -106,17 +112,21 @@ def limits(schedule: Schedule, costs: CostModel) -> tuple[Share, ...]:
 def _interval(schedule: Schedule, costs: CostModel, step_s: float, seed: int) -> tuple[float, float]:
     """5th and 95th percentile of the step when every cost is drawn from its spread.
 
-    A spread is half a 95 % interval, so 1.96 standard deviations. Errors of one device are taken as common to all its layers
-    (the machine drifts as a whole), which is the wider assumption.
+    A spread is half a 95 % interval, so 1.96 standard deviations. Errors of one device are taken as common to all its layers, which
+    is the wider assumption, and the drift as common to all devices of a node.
     """
     random = np.random.default_rng(seed)
     steps = []
     for _ in range(INTERVAL_DRAWS):
-        draw = {device: float(random.standard_normal()) for device in sorted(schedule.actions)}
+        own = {device: float(random.standard_normal()) for device in sorted(schedule.actions)}
+        common = {node.name: float(random.standard_normal()) for node in costs.cluster.nodes}
+        drift = {device: common[costs.cluster.device(device).node] for device in own}
 
-        def drawn(device: str, estimate: Estimate, draw: dict[str, float] = draw) -> float:
-            model = 0.0 if estimate.provenance == "specified" else MODEL_SPREAD
-            return estimate.seconds * max(0.1, 1 + draw[device] * math.hypot(estimate.spread, model) / 1.96)
+        def drawn(device: str, estimate: Estimate, own: Draw = own, drift: Draw = drift) -> float:
+            if estimate.provenance == "specified":
+                return estimate.seconds * max(0.1, 1 + own[device] * estimate.spread / 1.96)
+            error = own[device] * math.hypot(estimate.spread, MODEL_SPREAD) + drift[device] * DRIFT_SPREAD
+            return estimate.seconds * max(0.1, 1 + error / 1.96)
 
         steps.append(step_ns(schedule, price(schedule, costs, drawn)) / 1e9)
     low_s, high_s = np.quantile(steps, [0.05, 0.95])
