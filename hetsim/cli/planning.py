@@ -84,9 +84,9 @@ def _label(result: PlanningResult, candidate: Candidate) -> str:
 def candidate_rows(planned: Planned, seed: int) -> list[CandidateRow]:
     """The best candidates as rows of a table, each with its interval."""
     even = next((b for b in planned.result.baselines if b.name == EVEN_SPLIT), None)
+    predictions = [planned.predict(candidate.plan, seed) for candidate in planned.result.candidates[:SHOWN_CANDIDATES]]
     rows = []
-    for rank, candidate in enumerate(planned.result.candidates[:SHOWN_CANDIDATES], 1):
-        prediction = planned.predict(candidate.plan, seed)
+    for rank, prediction in enumerate(predictions, 1):
         fullest = max(
             (use for use in prediction.memory if use.limit_bytes),
             key=lambda u: u.peak_bytes / (u.limit_bytes or 1),
@@ -96,7 +96,7 @@ def candidate_rows(planned: Planned, seed: int) -> list[CandidateRow]:
             CandidateRow(
                 network=planned.spec.name,
                 rank=rank,
-                plan=str(candidate.plan),
+                plan=str(prediction.plan),
                 step_s=prediction.step_s,
                 low_s=prediction.low_s,
                 high_s=prediction.high_s,
@@ -104,6 +104,7 @@ def candidate_rows(planned: Planned, seed: int) -> list[CandidateRow]:
                 peak_memory_share=fullest.peak_bytes / fullest.limit_bytes if fullest and fullest.limit_bytes else None,
                 peak_memory_device=fullest.device if fullest else "",
                 limited_by=prediction.limited_by,
+                chance=prediction.chance_against(predictions[0]),
             )
         )
     return rows

@@ -77,6 +77,9 @@ class CandidateRow:
     limited_by: str = ""
     """What a shorter step would have to speed up, e.g. `compute on fast0`."""
 
+    chance: float = 0.0
+    """How likely it is at least as fast as the first plan, given what is known of the costs; 0 to 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:

@@ -192,5 +192,7 @@ def _candidates(network: str, candidates: Sequence[CandidateRow]) -> Rows:
             for row in candidates
         ),
         emphasised=0 if candidates else None,
-        note=f"~ plans {', '.join(map(str, tied))} cannot be told apart by their intervals: measure them" if tied else "",
+        note=f"~ plans {', '.join(map(str, tied))} cannot be told apart by what is known of their costs: measure them"
+        if tied
+        else "",
     )

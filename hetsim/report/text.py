@@ -13,6 +13,9 @@ DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 NONE = DASH
 """What stands where there is no value."""
 
+TIED_CHANCE = 0.05
+"""From this chance on that a plan is as fast as the first, the two are not told apart."""
+
 
 def format_interval(low_s: float, high_s: float) -> str:
     """Two durations in the unit of the longer, to as many decimals as its three significant figures, e.g. `192-206 ms`."""
@@ -60,11 +63,8 @@ def regret(cases: Sequence[CaseRow]) -> str:
 
 
 def tied_with_best(candidates: Sequence[CandidateRow]) -> tuple[int, ...]:
-    """Ranks whose interval overlaps that of the best candidate, the best one's included; empty where only one does."""
-    if not candidates:
-        return ()
-    best = min(candidates, key=lambda row: row.rank)
-    ranks = tuple(sorted(row.rank for row in candidates if row.low_s <= best.high_s and best.low_s <= row.high_s))
+    """Ranks that may well be as fast as the first, the first's included; empty where no other is."""
+    ranks = tuple(sorted(row.rank for row in candidates if row.rank == 1 or row.chance >= TIED_CHANCE))
     return ranks if len(ranks) > 1 else ()
 
 

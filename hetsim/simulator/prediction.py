@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ DRIFT_SPREAD = 0.10
 """The same of how far a host's speed moves from the calibration to the run, for all its devices together."""
 
 Draw = Mapping[str, float]
-"""Device -> a standard normal number."""
+"""Device -> a random number."""
 
 _WORDS = {
     Kind.FORWARD: "compute",
@@ -61,15 +61,26 @@ class Prediction:
     plan: Plan
     timeline: Timeline
     step_s: float
-    low_s: float
-    """5th percentile of the step."""
-
-    high_s: float
-    """95th percentile of the step."""
+    draws_s: tuple[float, ...]
+    """The step under each draw of the costs' errors; those of two plans under one seed are paired."""
 
     memory: tuple[MemoryUse, ...]
     limits: tuple[Share, ...]
     """What the critical path is made of, largest first; the shares add up to 1."""
+
+    @property
+    def low_s(self) -> float:
+        """5th percentile of the step."""
+        return min(float(np.quantile(self.draws_s, 0.05)), self.step_s)
+
+    @property
+    def high_s(self) -> float:
+        """95th percentile of the step."""
+        return max(float(np.quantile(self.draws_s, 0.95)), self.step_s)
+
+    def chance_against(self, other: Prediction) -> float:
+        """In which share of the draws this plan is at least as fast as `other`, which was predicted with the same seed; 0 to 1."""
+        return float(np.mean(np.array(self.draws_s) <= np.array(other.draws_s)))
 
     @property
     def limited_by(self) -> str:
@@ -86,9 +97,9 @@ def predict(plan: Plan, costs: CostModel, training: Training, *, seed: int = 0) 
     costs.require(dict.fromkeys(costs.cluster.device(name).type for name in plan.devices))
     schedule = make_schedule(plan, costs.chain)
     timeline = simulate(schedule, price(schedule, costs))
-    low_s, high_s = _interval(schedule, costs, timeline.step_s, seed)
+    draws_s = _draws_s(schedule, costs, plan, seed)
     memory = memory_use(plan, costs, training, schedule)
-    return Prediction(plan, timeline, timeline.step_s, low_s, high_s, memory, limits(schedule, costs))
+    return Prediction(plan, timeline, timeline.step_s, draws_s, memory, limits(schedule, costs))
 
 
 def limits(schedule: Schedule, costs: CostModel) -> tuple[Share, ...]:
@@ -109,28 +120,31 @@ def limits(schedule: Schedule, costs: CostModel) -> tuple[Share, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.seconds, row.what)))
 
 
-def _interval(schedule: Schedule, costs: CostModel, step_s: float, seed: int) -> tuple[float, float]:
-    """5th and 95th percentile of the step when every cost is drawn from its spread.
+def _draws_s(schedule: Schedule, costs: CostModel, plan: Plan, seed: int) -> tuple[float, ...]:
+    """The step when every cost is drawn from its spread, once per draw; the n-th draws of two plans belong together.
 
-    A spread is half a 95 % interval, so 1.96 standard deviations. Errors of one device are taken as common to all its layers, which
-    is the wider assumption, and the drift as common to all devices of a node.
+    A spread is half a 95 % interval, so 1.96 standard deviations. The drift of a node and what was measured wrong on a device are
+    the same for every plan of a seed; what the model misses is the plan's own. Errors of one device are taken as common to all its
+    layers, which is the wider assumption.
     """
-    random = np.random.default_rng(seed)
+    names = [device.name for device in costs.cluster.devices]
+    nodes = [node.name for node in costs.cluster.nodes]
+    node_of = np.array([nodes.index(device.node) for device in costs.cluster.devices])
+    shared, own = np.random.default_rng(seed), np.random.default_rng([seed, zlib.crc32(str(plan).encode())])
     steps = []
     for _ in range(INTERVAL_DRAWS):
-        own = {device: float(random.standard_normal()) for device in sorted(schedule.actions)}
-        common = {node.name: float(random.standard_normal()) for node in costs.cluster.nodes}
-        drift = {device: common[costs.cluster.device(device).node] for device in own}
+        drift = shared.standard_normal(len(nodes))[node_of] * DRIFT_SPREAD
+        missed = dict(zip(names, drift + own.standard_normal(len(names)) * MODEL_SPREAD, strict=True))
+        measured = dict(zip(names, shared.standard_normal(len(names)), strict=True))
 
-        def drawn(device: str, estimate: Estimate, own: Draw = own, drift: Draw = drift) -> float:
-            if estimate.provenance == "specified":
-                return estimate.seconds * max(0.1, 1 + own[device] * estimate.spread / 1.96)
-            error = own[device] * math.hypot(estimate.spread, MODEL_SPREAD) + drift[device] * DRIFT_SPREAD
+        def drawn(device: str, estimate: Estimate, missed: Draw = missed, measured: Draw = measured) -> float:
+            error = measured[device] * estimate.spread
+            if estimate.provenance != "specified":
+                error += missed[device]
             return estimate.seconds * max(0.1, 1 + error / 1.96)
 
         steps.append(step_ns(schedule, price(schedule, costs, drawn)) / 1e9)
-    low_s, high_s = np.quantile(steps, [0.05, 0.95])
-    return min(float(low_s), step_s), max(float(high_s), step_s)
+    return tuple(steps)
 
 
 def step_s(plan: Plan, costs: CostModel, slowdown: Mapping[str, float] | None = None) -> float:

@@ -43,8 +43,8 @@ def network(world: World, cases: tuple[CaseRow, ...], name: str, text: str) -> N
         description="9 layers, global batch 64",
         cases=tuple(case for case in cases if case.network == name),
         candidates=(
-            CandidateRow(name, 1, text, 0.2, 0.19, 0.21, 2.3, 0.61, "fast0", "compute on fast0 (93%)"),
-            CandidateRow(name, 2, "fast0[0:9] 64/1", 0.205, 0.2, 0.22),
+            CandidateRow(name, 1, text, 0.2, 0.19, 0.21, 2.3, 0.61, "fast0", "compute on fast0 (93%)", 1.0),
+            CandidateRow(name, 2, "fast0[0:9] 64/1", 0.205, 0.2, 0.22, chance=0.3),
         ),
         devices=summarise_devices(predicted, plan, network=name, case="chosen", label="predicted"),
         chosen=Step(plan, predicted, measured),
@@ -131,7 +131,7 @@ def test_the_answer_comes_first_then_the_evidence(content: ReportContent) -> Non
     ):
         assert fact in words
     assert "CPU, 1 thread, instructions up to sse4.2, 4.00 GiB" in words
-    assert "The intervals cannot tell plans 1, 2 apart" in words
+    assert "What is known of the costs cannot tell plans 1, 2 apart" in words
     assert "hetsim calibrate office.yaml hetsim validate office.yaml" in words
 
 

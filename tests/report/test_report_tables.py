@@ -17,9 +17,11 @@ from hetsim.report.text import answer, format_interval, format_speedup, regret, 
 
 LONG_PLAN = " | ".join(f"node{i}.gpu0[0:14] > node{i}.gpu1[14:30] 16/4" for i in range(4)) + "; 1f1b"
 CANDIDATES = (
-    CandidateRow("gpt-mini", 1, LONG_PLAN, 0.199, 0.192, 0.206, 2.27, 0.613, "node0.gpu1", "compute on node0.gpu1 (93%)"),
-    CandidateRow("gpt-mini", 2, "a[0:30] 64/1", 0.203, 0.197, 0.22),
-    CandidateRow("gpt-mini", 3, "b[0:30] 64/1", 0.241, 0.237, 0.246),
+    CandidateRow(
+        "gpt-mini", 1, LONG_PLAN, 0.199, 0.192, 0.206, 2.27, 0.613, "node0.gpu1", "compute on node0.gpu1 (93%)", 1.0
+    ),
+    CandidateRow("gpt-mini", 2, "a[0:30] 64/1", 0.203, 0.197, 0.22, chance=0.3),
+    CandidateRow("gpt-mini", 3, "b[0:30] 64/1", 0.241, 0.237, 0.246, chance=0.005),
 )
 DEVICES = (DeviceRow("gpt-mini", "chosen", "predicted", "node0.gpu0", 0.9, 0.06, 0.04),)
 
@@ -133,7 +135,7 @@ def test_numbers_for_people() -> None:
     assert [format_speedup(x) for x in (1, 2.27, 12.3, None)] == ["1.0×", "2.3×", "12×", "–"]
 
 
-def test_plans_are_tied_where_their_intervals_meet() -> None:
+def test_plans_are_tied_where_they_may_be_as_fast_as_the_first() -> None:
     assert tied_with_best(CANDIDATES) == (1, 2)
     assert tied_with_best((CANDIDATES[0], CANDIDATES[2])) == ()
     assert tied_with_best(()) == ()

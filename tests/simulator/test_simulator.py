@@ -236,3 +236,13 @@ def test_prediction_names_what_limits_and_brackets_the_step():
     assert prediction.limited_by == "compute on d1 (100%)"
     assert prediction.low_s <= prediction.step_s <= prediction.high_s
     assert math.isclose(sum(row.share for row in prediction.limits), 1.0)
+
+
+def test_the_drift_of_a_host_does_not_blur_which_plan_is_faster():
+    costs = make_costs([[1.0], [1.0], [1.15]], [[2.0], [2.0], [2.3]])
+    training = Training(16)
+    first, equal, slower = (predict(Plan.parse(f"d{i}[0:1] 16/16"), costs, training) for i in range(3))
+    assert slower.low_s < first.high_s, "the intervals overlap"
+    assert slower.chance_against(first) < 0.01, "they drift together"
+    assert first.chance_against(first) == 1.0
+    assert 0.3 < equal.chance_against(first) < 0.7, "what the model misses is each plan's own"
