@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hetsim.cli.session import Session
 from hetsim.costs import CostModel
+from hetsim.errors import PlanError, Problem
 from hetsim.measurement import Measurement
 from hetsim.memory import check_memory
 from hetsim.plan import Plan
@@ -53,9 +54,22 @@ def plans_of_user(session: Session, spec: NetworkSpec, texts: Sequence[str]) -> 
     costs = session.known_costs(spec)
     plans = [Plan.parse(text) for text in texts]
     for plan in plans:
-        plan.check(costs.chain, costs.cluster, spec.training.global_batch)
+        try:
+            plan.check(costs.chain, costs.cluster, spec.training.global_batch)
+        except PlanError as error:
+            raise _of_one_network(error, session, spec) from None
         check_memory(plan, costs, spec.training)
     return plans
+
+
+def _of_one_network(error: PlanError, session: Session, spec: NetworkSpec) -> PlanError:
+    """`error`, telling which network the plan does not fit where there are several; it may have been meant for another."""
+    names = [network.name for network in session.scenario.networks]
+    if len(names) == 1:
+        return error
+    others = " or ".join(f"--network {name}" for name in names if name != spec.name)
+    meant = f"If it is meant for another network: {others}"
+    return PlanError([Problem(f"{spec.name}, {row.where}", row.what, row.help or meant) for row in error.problems])
 
 
 def to_run(result: PlanningResult) -> dict[str, Candidate]:

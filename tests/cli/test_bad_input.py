@@ -153,6 +153,16 @@ def test_an_unknown_network_is_named_with_the_known_ones(hetsim, pair):
     assert "it has blocks" in done.stderr
 
 
+def test_a_plan_is_told_which_of_several_networks_it_does_not_fit(hetsim, pair):
+    first, rest = SCENARIO.split("training:", 1)
+    longer = first.split("networks:\n", 1)[1].replace("blocks:", "longer:").replace("repeat: 4", "repeat: 5")
+    pair.write_text(f"{first}{longer}training:{rest}")
+    done = hetsim("predict", pair, "--plan", "a0[0:5] 8/1")
+    assert done.returncode == 2
+    assert 'blocks, plan "a0[0:5] 8/1": replica 0 does not cover the 4 layers' in done.stderr
+    assert "If it is meant for another network: --network longer" in done.stderr
+
+
 def test_live_commands_refuse_what_cannot_be_measured(hetsim, pair):
     done = hetsim("calibrate", pair)
     assert done.returncode == 2
