@@ -13,6 +13,9 @@ What the actions mean, to both interpreters:
 * RECV posts a receive and goes on; the F or B that needs the message waits for it. SEND hands the message over and goes on.
 * REDUCE starts as soon as its bucket's gradients are ready (during the last B), beside the computation, in bucket order.
 * UPDATE waits for all REDUCEs and SENDs of the device, then occupies it.
+
+A tensor-parallel group has one list, under the name of its first device: its devices do the same at the same time. A backward that
+is split into its halves for inputs and for weights would be two more kinds here, ordered by `compute_order` alone.
 """
 
 from __future__ import annotations
@@ -78,8 +81,33 @@ class Schedule:
 
     def __str__(self) -> str:
         """The grid: one line a device."""
-        width = max(map(len, self.actions))
-        return "\n".join(f"{name:<{width}}  {' '.join(map(str, row))}" for name, row in self.actions.items())
+        return grid(self.actions)
+
+    def replaced(self, text: str) -> Schedule:
+        """The same plan with the actions of a grid written by hand. Raises PlanError with the piece that cannot be read."""
+        rows: dict[str, tuple[Action, ...]] = {}
+        for line in filter(None, map(str.strip, text.splitlines())):
+            device, *words = line.split()
+            if device not in self.actions or device in rows:
+                known = ", ".join(self.actions)
+                raise PlanError(f'got a line of the grid for "{device}", expected one for each of {known}')
+            rows[device] = tuple(map(Action.parse, words))
+        if missing := [device for device in self.actions if device not in rows]:
+            raise PlanError(f"the grid has no line for {', '.join(missing)}")
+        return Schedule(self.plan, rows, self.buckets)
+
+
+def grid(actions: Mapping[str, Sequence[Action]], marked: Mapping[str, int] | None = None) -> str:
+    """One line a device; the action at each place of `marked` (device -> place in its list) stands between >> and <<."""
+    width = max(map(len, actions))
+    lines = []
+    for name, row in actions.items():
+        words = [str(action) for action in row]
+        if marked and name in marked:
+            at = marked[name]
+            words[at : at + 1] = [f">>{words[at] if at < len(words) else 'end'}<<"]
+        lines.append(f"{name:<{width}}  {' '.join(words)}")
+    return "\n".join(lines)
 
 
 def make_schedule(plan: Plan, chain: Chain) -> Schedule:
@@ -98,20 +126,57 @@ def compute_order(replica: Replica, schedule: ScheduleName) -> dict[str, list[Ac
 
     GPipe (Huang et al. 2019, section 2.3): all forwards, then all backwards. 1F1B (Narayanan et al., PipeDream-flush,
     2021, section 2.2.1): stage s of P first runs min(M, P - 1 - s) forwards, then one forward, one backward in turn, then the rest.
-    A replica of one stage is no pipeline: it runs each microbatch forward and backward, which holds one at a time in memory.
-    Raises PlanError where a device holds two stages of the replica, which neither schedule can order.
+    Interleaved: see `_interleaved`. A replica of one stage is no pipeline: it runs each microbatch forward and backward, which
+    holds one at a time in memory. Raises PlanError where devices hold several stages and the schedule cannot order them.
     """
-    if len(replica.devices) < len(replica.stages):
-        raise PlanError(f'{schedule} gives each device one stage, but in "{replica}" a device holds several')
     depth, count = len(replica.stages), replica.microbatches
+    if schedule == "interleaved" and depth > 1:
+        return _interleaved(replica)
+    if len(replica.leaders) < depth:
+        raise PlanError(
+            f'{schedule} gives each device one stage, but in "{replica}" a device holds several; write interleaved'
+        )
     order: dict[str, list[Action]] = {}
     for number, stage in enumerate(replica.stages):
         forwards = [Action(number, Kind.FORWARD, m) for m in range(count)]
         backwards = [Action(number, Kind.BACKWARD, m) for m in range(count)]
         warm_up = count if schedule == "gpipe" and depth > 1 else min(count, depth - 1 - number)
-        steady = [action for pair in zip(forwards[warm_up:], backwards, strict=False) for action in pair]
-        order[stage.device] = forwards[:warm_up] + steady + backwards[count - warm_up :]
+        order[stage.device] = _alternating(forwards, backwards, warm_up)
     return order
+
+
+def _interleaved(replica: Replica) -> dict[str, list[Action]]:
+    """Interleaved 1F1B (Narayanan et al., Megatron-LM, 2021, section 2.2.2): the v·P stages go round the P devices v times.
+
+    Microbatches pass in groups: a group goes through all stages of a device before the next one starts. The paper's groups have P
+    microbatches, which must divide M; here they have the smallest number from P on that does. Device d of P first runs
+    (v - 1) · group + 2(P - 1 - d) forwards, then one forward, one backward in turn, then the rest.
+    """
+    devices, count = replica.leaders, replica.microbatches
+    depth, width = len(replica.stages), len(devices)
+    rounds = depth // width
+    if depth % width or any(stage.device != devices[number % width] for number, stage in enumerate(replica.stages)):
+        raise PlanError(f'interleaved needs stages that go round the devices in the same order each time; got "{replica}"')
+    group = next((size for size in range(min(width, count), count + 1) if count % size == 0), count)
+    order: dict[str, list[Action]] = {}
+    for place, device in enumerate(devices):
+        chunks = [place + width * turn for turn in range(rounds)]
+        forwards = [Action(s, Kind.FORWARD, m) for s, m in _in_groups(chunks, count, group)]
+        backwards = [Action(s, Kind.BACKWARD, m) for s, m in _in_groups(chunks[::-1], count, group)]
+        order[device] = _alternating(forwards, backwards, (rounds - 1) * group + 2 * (width - 1 - place))
+    return order
+
+
+def _in_groups(stages: Sequence[int], count: int, group: int) -> list[tuple[int, int]]:
+    """(stage, microbatch): `group` microbatches through all stages, then the next group."""
+    return [(s, m) for first in range(0, count, group) for s in stages for m in range(first, first + group)]
+
+
+def _alternating(forwards: list[Action], backwards: list[Action], warm_up: int) -> list[Action]:
+    """The first `warm_up` forwards, then one forward and one backward in turn, then the backwards that are left."""
+    warm_up = min(warm_up, len(forwards))
+    steady = [action for pair in zip(forwards[warm_up:], backwards, strict=False) for action in pair]
+    return forwards[:warm_up] + steady + backwards[len(forwards) - warm_up :]
 
 
 def add_transfers(order: Sequence[Action], replica: Replica) -> list[Action]:
@@ -135,11 +200,11 @@ def add_transfers(order: Sequence[Action], replica: Replica) -> list[Action]:
 
 
 def add_exchange(order: Sequence[Action], device_buckets: Sequence[Bucket], replica: Replica) -> tuple[Action, ...]:
-    """`order` with one REDUCE for each of the device's buckets, and its UPDATE."""
-    stage = order[0].stage
-    owner = {layer: number for number, held in enumerate(replica.stages) for layer in held.layers}
+    """`order` with one REDUCE for each of the device's buckets, and an UPDATE for each of its stages."""
+    mine = sorted({action.stage for action in order})
+    owner = {layer: number for number in mine for layer in replica.stages[number].layers}
     reduces = [Action(owner[bucket.first_layer], Kind.REDUCE, bucket.index) for bucket in device_buckets]
-    return (*order, *reduces, Action(stage, Kind.UPDATE))
+    return (*order, *reduces, *(Action(stage, Kind.UPDATE) for stage in mine))
 
 
 def _receive_for(action: Action, last_stage: int) -> Action | None:

@@ -11,11 +11,15 @@ from hetsim.hardware.devices import Device, DeviceType
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What two devices or nodes talk over. Full duplex: each direction has the whole bandwidth."""
+    """What devices or nodes talk over: each has a link of this kind to the hub or switch that joins them."""
 
     name: str
     latency_s: float
+    """From end to end, over all that lies between two devices."""
+
     bandwidth_bytes_per_s: float
+    half_duplex: bool = False
+    """Whether both directions share the bandwidth; else each has the whole of it."""
 
     def transfer_s(self, size_bytes: float) -> float:
         """Seconds that a message of `size_bytes` takes alone on the link: latency + bytes / bandwidth."""
@@ -23,12 +27,22 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Wire:
+    """A piece of a topology: a link between two of its points, which are devices, nodes, or whatever else has a name (a switch)."""
+
+    between: tuple[str, str]
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
-    """A host, its devices, and the link over which they talk to each other."""
+    """A host, its devices, and the link that each of them has to the others."""
 
     name: str
     devices: tuple[Device, ...]
     link: Link
+    wires: tuple[Wire, ...] = ()
+    """How devices and the node hang together where that is not one link for each device, e.g. two dies on one slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +53,9 @@ class Cluster:
     device_types: Mapping[str, DeviceType]
     network: Link
     """The link that each node has to the switch that joins them all."""
+
+    wires: tuple[Wire, ...] = ()
+    """How nodes and switches hang together where that is not one switch for all."""
 
     @property
     def devices(self) -> tuple[Device, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hetsim.costs import CostModel
 from hetsim.errors import InfeasibleError, Problem
 from hetsim.memory import memory_use
-from hetsim.plan import SCHEDULES, Plan
+from hetsim.plan import PLAIN_SCHEDULES, Plan
 from hetsim.planner.gather import fullness_text, gather, overfull
 from hetsim.planner.result import Rejection
 from hetsim.scenario.types import STRATEGIES, Search
@@ -43,7 +43,7 @@ def _wider_help(costs: CostModel, training: Training, search: Search) -> str | N
     """The smallest widening of the search under which a plan fits, in words; None where there is none."""
     batch = training.global_batch
     divisors = [m for m in range(2, batch + 1) if batch % m == 0 and m not in search.microbatches]
-    every = replace(search, strategies=STRATEGIES, schedules=SCHEDULES)
+    every = replace(search, strategies=STRATEGIES, schedules=PLAIN_SCHEDULES)
     for space, words in ((search, []), (every, ["all strategies and schedules"])):
         if words and (plan := _fitting(costs, training, space)):
             return _help_text(words, plan)

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from hetsim.errors import Problem, ScenarioError
 from hetsim.hardware import Backend, Isa
-from hetsim.plan import ScheduleName
+from hetsim.plan import PlainScheduleName
 from hetsim.reading import did_you_mean, shown
 from hetsim.scenario.document import Document, Key
 from hetsim.scenario.local import LocalKind
@@ -224,7 +224,7 @@ class SearchSection(Section):
     """Which plans to consider. Blank: the default of `Search`."""
 
     strategies: Choices[Strategy] | None = None
-    schedules: Choices[ScheduleName] | None = None
+    schedules: Choices[PlainScheduleName] | None = None
     microbatches: Choices[Positive] | None = None
 
 

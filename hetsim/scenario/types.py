@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hetsim.hardware import Cluster
-from hetsim.plan import SCHEDULES, ScheduleName
+from hetsim.plan import PLAIN_SCHEDULES, PlainScheduleName
 from hetsim.workload import Chain, Training
 
 Strategy = Literal["data_parallel", "model_parallel", "pipeline"]
@@ -61,7 +61,7 @@ class Search:
     """Which plans to consider."""
 
     strategies: tuple[Strategy, ...] = STRATEGIES
-    schedules: tuple[ScheduleName, ...] = SCHEDULES
+    schedules: tuple[PlainScheduleName, ...] = PLAIN_SCHEDULES
     microbatches: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Numbers of microbatches to consider for a pipeline."""
 

@@ -8,7 +8,7 @@ from planner_cases import problems, recurrence, simple_costs
 
 from hetsim.costs import CostModel, CostTable, TransferCost
 from hetsim.hardware import Link
-from hetsim.plan import SCHEDULES, Plan, Replica, Stage
+from hetsim.plan import PLAIN_SCHEDULES, Plan, Replica, Stage
 from hetsim.planner.batch_split import BatchSplit
 from hetsim.planner.bounds import data_parallel_bound_s, lower_bound_s, pipeline_bound_s
 from hetsim.planner.layer_split import LayerSplit
@@ -26,7 +26,7 @@ def all_steps(costs, batch, microbatches):
             for inner in combinations(range(1, layers), count - 1):
                 cuts = pairwise([0, *inner, layers])
                 stages = tuple(Stage(name, a, b) for name, (a, b) in zip(order, cuts, strict=True))
-                for schedule in SCHEDULES:
+                for schedule in PLAIN_SCHEDULES:
                     yield evaluate(Plan((Replica(stages, batch, microbatches),), schedule))
 
 

@@ -9,7 +9,7 @@ from planner_cases import problems, recurrence, simple_costs
 
 from hetsim.hardware import Link
 from hetsim.memory import memory_use
-from hetsim.plan import SCHEDULES, Plan, Replica, Stage
+from hetsim.plan import PLAIN_SCHEDULES, Plan, Replica, Stage
 from hetsim.planner.baselines import proportional_cuts
 from hetsim.planner.layer_split import LayerSplit
 from hetsim.planner.limit_search import NEAR, SLACK
@@ -55,7 +55,7 @@ def objective_s(plan, costs):
     return (replica.microbatches - 1) * max(times) + sum(times) + ends
 
 
-@given(problems(most_devices=4, most_layers=6, most_batch=4), st.sampled_from(SCHEDULES), st.data())
+@given(problems(most_devices=4, most_layers=6, most_batch=4), st.sampled_from(PLAIN_SCHEDULES), st.data())
 @settings(max_examples=120, deadline=None)
 def test_equals_brute_force_over_all_cuts_subsets_and_orders(case, schedule, data):
     costs, training = case
@@ -78,7 +78,7 @@ def test_equals_brute_force_over_all_cuts_subsets_and_orders(case, schedule, dat
         assert all(use.fits for use in memory_use(row.plan, costs, training))
 
 
-@given(problems(most_devices=4, most_layers=7, most_batch=2), st.sampled_from(SCHEDULES))
+@given(problems(most_devices=4, most_layers=7, most_batch=2), st.sampled_from(PLAIN_SCHEDULES))
 @settings(max_examples=80, deadline=None)
 def test_each_number_of_stages_is_near_its_own_best(case, schedule):
     costs, training = case

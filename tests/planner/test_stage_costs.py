@@ -8,7 +8,7 @@ from planner_cases import problems, simple_costs
 
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.memory import memory_use, most_in_flight
-from hetsim.plan import SCHEDULES, Plan, Replica, Stage
+from hetsim.plan import PLAIN_SCHEDULES, Plan, Replica, Stage
 from hetsim.planner.batch_split import whole_chain_buckets
 from hetsim.planner.pools import pick, pools_of
 from hetsim.planner.share_costs import share_costs
@@ -26,7 +26,7 @@ def test_memory_of_stages_equals_the_memory_model(case, data):
     microbatches = data.draw(st.sampled_from([m for m in range(1, 7) if training.global_batch % m == 0]))
     stages = tuple(Stage(d.name, a, b) for d, a, b in zip(devices, cuts[:-1], cuts[1:], strict=False))
     replica = Replica(stages, training.global_batch, microbatches)
-    plan = Plan((replica,), data.draw(st.sampled_from(SCHEDULES)))
+    plan = Plan((replica,), data.draw(st.sampled_from(PLAIN_SCHEDULES)))
     schedule = make_schedule(plan, costs.chain)
     types = [kind.name for kind in costs.cluster.used_types]
     at_size = stage_costs(costs, types, replica.microbatch_samples)

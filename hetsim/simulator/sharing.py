@@ -1,0 +1,162 @@
+"""What is shared: lanes of links by the transfers in flight, processor cores by the devices that compute on them.
+
+A piece of work alone takes its duration; its *load* on a lane is the share of the lane that it takes then. Where the loads on a
+lane add up to more than 1, the work on it is slowed, max-min fair: all get the same bytes a second, but for those that another
+lane or their own nature holds below that, whose part the others share (progressive filling; Bertsekas & Gallager, Data Networks,
+1992, section 6.5.2). Shares are worked out anew whenever a piece of work starts or ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import simpy
+
+_FULL = 1 + 1e-9
+"""A lane is overloaded from here on; the rest is rounding."""
+
+Lane = Hashable
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """Something that takes time on lanes. Created by `Sharing.start`."""
+
+    remaining_ns: float
+    """Of its duration alone, at `since_ns`."""
+
+    load: Mapping[Lane, float]
+    weight: float
+    """Its rate alone in bytes a second: what fairness is measured in."""
+
+    done: Callable[[], None]
+    pace: float
+    """How fast it goes where nothing is shared, 1 as a rule; above 1 it is faster than its duration says."""
+
+    since_ns: int
+    share: float = 1.0
+    """What sharing leaves it, 0 to 1."""
+
+    version: int = 0
+    """Counts its plans to end, of which the last one counts."""
+
+    @property
+    def speed(self) -> float:
+        """Nanoseconds of its duration done in a nanosecond."""
+        return self.pace * self.share
+
+
+@dataclass(slots=True)
+class _LaneState:
+    total: float = 0.0
+    """The loads of all works on it."""
+
+    works: dict[Work, None] = field(default_factory=dict)
+
+
+class Sharing:
+    """All work in progress on shared lanes."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self._env = env
+        self._lanes: dict[Lane, _LaneState] = {}
+        self._slowed: dict[Work, None] = {}
+
+    def start(
+        self, duration_ns: int, load: Mapping[Lane, float], weight: float, done: Callable[[], None], pace: float = 1.0
+    ) -> Work:
+        """Begin a piece of work now; `done` is called when it ends."""
+        work = Work(duration_ns, load, weight, done, pace, int(self._env.now))
+        crowded = False
+        for lane, share in load.items():
+            state = self._lanes.setdefault(lane, _LaneState())
+            state.total += share
+            state.works[work] = None
+            crowded = crowded or state.total > _FULL
+        if crowded:
+            self._share_out()
+            if work.version == 0:
+                self._plan_end(work)
+        else:
+            self._plan_end(work)
+        return work
+
+    def set_pace(self, work: Work, pace: float) -> None:
+        """Let `work` go at another pace from now on."""
+        if pace != work.pace:
+            self._settle(work)
+            work.pace = pace
+            self._plan_end(work)
+
+    def _end(self, work: Work) -> None:
+        crowded = False
+        for lane, share in work.load.items():
+            state = self._lanes[lane]
+            crowded = crowded or state.total > _FULL
+            del state.works[work]
+            state.total = state.total - share if state.works else 0.0
+        self._slowed.pop(work, None)
+        if crowded:
+            self._share_out()
+        work.done()
+
+    def _share_out(self) -> None:
+        """New shares for all work that is on an overloaded lane, or was."""
+        crowded = {lane: state for lane, state in self._lanes.items() if state.total > _FULL}
+        touched = dict(self._slowed)
+        for state in crowded.values():
+            touched |= state.works
+        for work, share in max_min(touched, crowded).items():
+            if share != work.share or work.version == 0:
+                self._settle(work)
+                work.share = share
+                self._plan_end(work)
+            if share < 1:
+                self._slowed[work] = None
+            else:
+                self._slowed.pop(work, None)
+
+    def _settle(self, work: Work) -> None:
+        """Take off what was done since the last time."""
+        now = int(self._env.now)
+        work.remaining_ns -= (now - work.since_ns) * work.speed
+        work.since_ns = now
+
+    def _plan_end(self, work: Work) -> None:
+        work.version += 1
+        version = work.version
+        left_ns = max(0, math.ceil(work.remaining_ns / work.speed - 1e-6))
+        timeout = self._env.timeout(left_ns)
+        timeout.callbacks.append(lambda _event: self._end(work) if work.version == version else None)
+
+
+def max_min(works: Iterable[Work], lanes: Iterable[Lane]) -> dict[Work, float]:
+    """Work -> its share, 0 to 1, where only `lanes` bind: progressive filling.
+
+    All rates (bytes a second) grow alike until a work is at its own rate or one of its lanes is full; then it stands still.
+    """
+    shares: dict[Work, float] = {}
+    left = dict.fromkeys(lanes, 1.0)
+    growing = dict.fromkeys(works)
+    while growing:
+        need = dict.fromkeys(left, 0.0)
+        for work in growing:
+            for lane, load in work.load.items():
+                if lane in need:
+                    need[lane] += load / work.weight
+        rate = min((left[lane] / share for lane, share in need.items() if share > 0), default=math.inf)
+        slowest = min(work.weight for work in growing)
+        if slowest <= rate:
+            stopped = {work: 1.0 for work in growing if work.weight <= rate}
+        else:
+            full = {lane for lane, share in need.items() if share > 0 and left[lane] / share <= rate * (1 + 1e-12)}
+            stopped = {work: rate / work.weight for work in growing if any(lane in full for lane in work.load)}
+        for work, share in stopped.items():
+            del growing[work]
+            for lane, load in work.load.items():
+                if lane in left:
+                    left[lane] = max(0.0, left[lane] - share * load)
+        shares |= stopped
+    return shares
