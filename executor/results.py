@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def arrivals(plan: Plan, timeline: Timeline) -> Timeline:
             stage = action.stage + (1 if sent.kind is Kind.SEND_F else -1)
             receiver = replica_of[sent.device].stages[stage].device
             received = str(Action(stage, _RECEIVED_AS[sent.kind], action.item))
-            sent = replace(sent, end_ns=max(sent.start_ns, ends[receiver, received]))
+            sent = sent._replace(end_ns=max(sent.start_ns, ends[receiver, received]))
         spans.append(sent)
     return Timeline.of(spans)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from operator import itemgetter
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from hetsim.schedule import Kind
 
@@ -29,8 +30,7 @@ LANE_OF: dict[Kind, Lane] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One action of one device, from `start_ns` to `end_ns` after the start of the step."""
 
     device: str
@@ -61,7 +61,7 @@ class Timeline:
     @classmethod
     def of(cls, spans: Iterable[Span]) -> Timeline:
         """A timeline of `spans` in canonical order: by device name, then time."""
-        rows = sorted(spans, key=lambda s: (s.device, s.start_ns, s.end_ns, s.action))
+        rows = sorted(spans, key=itemgetter(0, 3, 4, 2))
         return cls(tuple(rows))
 
     @property

@@ -130,7 +130,7 @@ def test_measured_saved_bytes_count_before_the_networks_own():
 def measured(prediction, factor):
     """A measurement that went like the prediction, but took `factor` times as long."""
     spans = (
-        replace(span, start_ns=round(span.start_ns * factor), end_ns=round(span.end_ns * factor))
+        span._replace(start_ns=round(span.start_ns * factor), end_ns=round(span.end_ns * factor))
         for span in prediction.timeline.spans
     )
     timeline = type(prediction.timeline).of(spans)

@@ -6,12 +6,13 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import pairwise
 
 from hetsim.costs.curve import Curve, CurvePoint, Estimate
 from hetsim.costs.table import CANARY, LOSS, STEP, CostTable, LayerCost, Operation
+from hetsim.costs.traffic import Group, Phase, Traffic, exchange, message
 from hetsim.errors import CostError
-from hetsim.hardware import Cluster
+from hetsim.hardware import Cluster, Topology
+from hetsim.plan import Exchange
 from hetsim.workload import Chain
 
 _NOTHING = Estimate(0.0, 0.0, "specified")
@@ -51,19 +52,23 @@ class CostModel:
 
     # --- computation -------------------------------------------------------------------------------------------------
 
-    def forward(self, device: str, layer: int, microbatch: int, *, pipelined: bool = False) -> Estimate:
+    def forward(
+        self, device: str, layer: int, microbatch: int, *, pipelined: bool = False, tensor_parallel: int = 1
+    ) -> Estimate:
         """Forward of one layer for `microbatch` samples; `pipelined`: while other microbatches are in flight.
 
-        Raises CostError where the table has no cost for the layer on the device's type.
+        `tensor_parallel`: over how many devices of the type. Raises CostError where the table has no cost for the layer.
         """
-        return self._time(self._forward, device, layer, pipelined=pipelined).at(microbatch)
+        return self._time(self._forward, device, layer, tensor_parallel, pipelined=pipelined).at(microbatch)
 
-    def backward(self, device: str, layer: int, microbatch: int, *, pipelined: bool = False) -> Estimate:
+    def backward(
+        self, device: str, layer: int, microbatch: int, *, pipelined: bool = False, tensor_parallel: int = 1
+    ) -> Estimate:
         """Backward of one layer for `microbatch` samples; `pipelined`: while other microbatches are in flight.
 
-        Raises CostError where the table has no cost for the layer on the device's type.
+        `tensor_parallel`: over how many devices of the type. Raises CostError where the table has no cost for the layer.
         """
-        return self._time(self._backward, device, layer, pipelined=pipelined).at(microbatch)
+        return self._time(self._backward, device, layer, tensor_parallel, pipelined=pipelined).at(microbatch)
 
     def accumulate(self, device: str, layer: int) -> Estimate:
         """What a backward of one layer takes longer when it adds to gradients that exist; nothing where the table is silent."""
@@ -79,14 +84,14 @@ class CostModel:
         curve = self._backward.curve((self._type_of[device], LOSS), pipelined=pipelined)
         return curve.at(microbatch) if curve is not None else _NOTHING
 
-    def update_s(self, device: str, layers: Sequence[int] | range) -> float:
-        """Seconds of zeroing gradients and stepping the optimizer for `layers`."""
+    def update_s(self, device: str, layers: Sequence[int] | range, tensor_parallel: int = 1) -> float:
+        """Seconds of zeroing gradients and stepping the optimizer for `layers`, of which the device holds an equal part."""
         kind = self._type_of[device]
-        return sum(self._update.get((kind, self.chain.layers[i].name), 0.0) for i in layers)
+        return sum(self._update.get((kind, self.chain.layers[i].name, tensor_parallel), 0.0) for i in layers)
 
     def step_overhead_s(self, device: str) -> float:
         """Seconds that a step costs the device whatever it holds; 0 where the table has no such row."""
-        return self._update.get((self._type_of[device], STEP), 0.0)
+        return self._update.get((self._type_of[device], STEP, 1), 0.0)
 
     def canary_s(self, device: str) -> float | None:
         """Seconds of the canary on `device` at the speed for which the table's times hold; None where nobody timed it."""
@@ -104,29 +109,33 @@ class CostModel:
 
     def send_s(self, source: str, target: str, size_bytes: int) -> float:
         """Seconds that one message takes from `source` to `target`: measured, else latency + bytes / bandwidth."""
+        return self.message((source,), (target,), size_bytes).seconds
+
+    def message(self, source: Group, target: Group, size_bytes: int) -> Traffic:
+        """What a message of `size_bytes` between two groups puts on the links, with the time that was measured where one was."""
         if source == target or size_bytes == 0:
-            return 0.0
-        measured = self._transfer("send_recv", tuple(sorted((source, target))))
-        if measured is not None:
-            return measured.at(size_bytes).seconds
-        return sum(link.transfer_s(size_bytes) for link in self.cluster.links_between(source, target))
+            return Traffic(0.0, 0.0, ())
+        traffic = message(self.topology, source, target, size_bytes)
+        measured = self._transfer("send_recv", tuple(sorted((source[0], target[0]))))
+        if measured is None or len(source) > 1 or len(target) > 1:
+            return traffic
+        return traffic.taking(measured.at(size_bytes).seconds)
 
     def reduce_s(self, devices: Sequence[str], size_bytes: int) -> float:
-        """Seconds of an all-reduce of `size_bytes` over `devices`: measured, else a ring over the slowest link.
+        """Seconds of an all-reduce of `size_bytes` over `devices`: measured, else a ring over their links."""
+        phases = self.exchange(Exchange(), [(device,) for device in devices], size_bytes)
+        return sum(max(traffic.seconds for traffic in phase) for phase in phases)
 
-        Ring (Patarasuk & Yuan 2009): 2(n-1) rounds, each of latency + bytes / n / bandwidth.
-        """
-        n = len(devices)
-        if n < 2 or size_bytes == 0:
-            return 0.0
-        measured = self._transfer("all_reduce", tuple(sorted(devices)))
-        if measured is not None:
-            return measured.at(size_bytes).seconds
-        ring = [*devices, devices[0]]
-        slowest = max(
-            sum(link.transfer_s(size_bytes / n) for link in self.cluster.links_between(a, b)) for a, b in pairwise(ring)
-        )
-        return 2 * (n - 1) * slowest
+    def exchange(self, how: Exchange, holders: Sequence[Group], size_bytes: int) -> tuple[Phase, ...]:
+        """What it puts on the links when `holders` add up `size_bytes` of gradients; a ring takes what was measured."""
+        if len(holders) < 2 or size_bytes == 0:
+            return ()
+        phases = exchange(self.topology, how, holders, size_bytes)
+        devices = [device for group in holders for device in group]
+        measured = self._transfer("all_reduce", tuple(sorted(devices))) if len(devices) == len(holders) else None
+        if measured is None or how != Exchange():
+            return phases
+        return ((phases[0][0].taking(measured.at(size_bytes).seconds),),)
 
     def bucket_s(self, device: str, size_bytes: int) -> float:
         """Seconds that packing and unpacking a gradient bucket takes the device; 0 where not measured."""
@@ -155,6 +164,11 @@ class CostModel:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     @cached_property
+    def topology(self) -> Topology:
+        """What messages cross in the cluster."""
+        return Topology(self.cluster)
+
+    @cached_property
     def _transfer_curves(self) -> dict[tuple[Operation, tuple[str, ...]], Curve]:
         points = defaultdict(list)
         for row in self.table.transfers:
@@ -168,12 +182,13 @@ class CostModel:
         measured = self._transfer(operation, (self._type_of[device],))
         return measured.at(size_bytes).seconds if measured is not None and size_bytes else 0.0
 
-    def _time(self, times: _Times, device: str, layer: int, *, pipelined: bool) -> Curve:
+    def _time(self, times: _Times, device: str, layer: int, tensor_parallel: int, *, pipelined: bool) -> Curve:
         kind, name = self._type_of[device], self.chain.layers[layer].name
-        curve = times.curve((kind, name), pipelined=pipelined)
+        curve = times.curve((kind, name), pipelined=pipelined, tensor_parallel=tensor_parallel)
         if curve is None:
+            width = f" over {tensor_parallel} devices in tensor parallel" if tensor_parallel > 1 else ""
             raise CostError(
-                f"the cost table {self.table.source or self.table.network} has no cost for layer {name} on {kind}"
+                f"the cost table {self.table.source or self.table.network} has no cost for layer {name} on {kind}{width}"
             )
         return curve
 
@@ -182,31 +197,32 @@ class _Times:
     """The curves of one field of the layers' costs, plain and pipelined."""
 
     def __init__(self, rows: Iterable[LayerCost], field: str) -> None:
-        mine = [row for row in rows if row.tensor_parallel == 1]
+        mine = list(rows)
         self._plain = _curves((row for row in mine if row.in_flight == 1), field)
         self._pipelined = _curves((row for row in mine if row.in_flight > 1), field)
 
-    def curve(self, key: tuple[str, str], *, pipelined: bool = False) -> Curve | None:
+    def curve(self, key: tuple[str, str], *, pipelined: bool = False, tensor_parallel: int = 1) -> Curve | None:
         """The curve of (device type, layer); where pipelined costs were not measured, the plain one serves, and the reverse."""
         first, second = (self._pipelined, self._plain) if pipelined else (self._plain, self._pipelined)
-        return first.get(key) or second.get(key)
+        whole = (*key, tensor_parallel)
+        return first.get(whole) or second.get(whole)
 
 
-def _curves(rows: Iterable[LayerCost], field: str) -> dict[tuple[str, str], Curve]:
-    points: dict[tuple[str, str], list[CurvePoint]] = defaultdict(list)
+def _curves(rows: Iterable[LayerCost], field: str) -> dict[tuple[str, str, int], Curve]:
+    points: dict[tuple[str, str, int], list[CurvePoint]] = defaultdict(list)
     for row in rows:
-        points[row.device_type, row.layer].append(
+        points[row.device_type, row.layer, row.tensor_parallel].append(
             CurvePoint(row.microbatch, getattr(row, field), row.spread, row.provenance)
         )
     return {key: Curve.through(group) for key, group in points.items()}
 
 
-def _updates(rows: Iterable[LayerCost]) -> dict[tuple[str, str], float]:
+def _updates(rows: Iterable[LayerCost]) -> dict[tuple[str, str, int], float]:
     """The median over the microbatches: an update does not depend on them."""
-    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    seconds: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for row in rows:
-        if row.tensor_parallel == 1 and row.in_flight == 1:
-            seconds[row.device_type, row.layer].append(row.update_s)
+        if row.in_flight == 1:
+            seconds[row.device_type, row.layer, row.tensor_parallel].append(row.update_s)
     return {key: statistics.median(values) for key, values in seconds.items()}
 
 

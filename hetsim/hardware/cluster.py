@@ -21,10 +21,6 @@ class Link:
     half_duplex: bool = False
     """Whether both directions share the bandwidth; else each has the whole of it."""
 
-    def transfer_s(self, size_bytes: float) -> float:
-        """Seconds that a message of `size_bytes` takes alone on the link: latency + bytes / bandwidth."""
-        return self.latency_s + size_bytes / self.bandwidth_bytes_per_s
-
 
 @dataclass(frozen=True, slots=True)
 class Wire:
@@ -80,14 +76,7 @@ class Cluster:
         """The type of the device called `device`. Raises PlanError where there is none."""
         return self.device_types[self.device(device).type]
 
-    def links_between(self, source: str, target: str) -> tuple[Link, ...]:
-        """The links that a message from one device to another crosses, in order; empty within one device.
-
-        Raises PlanError where the cluster lacks either.
-        """
-        if source == target:
-            return ()
-        a, b = self.device(source).node, self.device(target).node
-        if a != b:
-            return (self.network,)
-        return (next(node.link for node in self.nodes if node.name == a),)
+    def cores_of(self, device: str) -> tuple[str, ...]:
+        """The processor cores that `device` is bound to, by names that are unique in the cluster; empty where it is not bound."""
+        found = self.device(device)
+        return tuple(f"core {core} of {found.node}" for core in found.cores)

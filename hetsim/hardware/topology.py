@@ -1,8 +1,8 @@
 """The topology of a cluster: what a message between two points crosses, and who else crosses it.
 
 Points are devices, nodes and switches. Where a scenario gives one link for a node's devices, each device has a wire of that kind
-to the node; where it gives one link for the network, each node has one to a single switch. A wire has a lane in each direction, or
-one for both where it is half duplex; a lane is what transfers share.
+to the node; where it gives one link for the network, each node has one to a single switch, which is then all that messages between
+nodes cross. A wire has a lane in each direction, or one for both where it is half duplex; a lane is what transfers share.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Topology:
         nodes = [self._node_of.get(end, end) for end in (source, target)]
         plain = not self._cluster.wires and not any(n.wires for n in self._cluster.nodes if n.name in nodes)
         if plain:
-            between = nodes[:1] if nodes[0] == nodes[1] else [nodes[0], SWITCH, nodes[1]]
-            return list(dict.fromkeys([source, *between, target]))
+            within = nodes[0] == nodes[1]
+            return list(dict.fromkeys([source, nodes[0], target])) if within else [nodes[0], SWITCH, nodes[1]]
         import networkx as nx
 
         try:

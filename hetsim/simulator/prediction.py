@@ -15,7 +15,7 @@ from hetsim.plan import Plan
 from hetsim.schedule import Kind, Schedule, make_schedule
 from hetsim.simulator.engine import simulate
 from hetsim.simulator.prices import price
-from hetsim.simulator.recurrence import solve, step_ns
+from hetsim.simulator.recurrence import program_of, solve, step_ns
 from hetsim.timeline import Timeline
 from hetsim.workload import Training
 
@@ -96,15 +96,16 @@ def predict(plan: Plan, costs: CostModel, training: Training, *, seed: int = 0) 
     plan.check(costs.chain, costs.cluster, training.global_batch)
     costs.require(dict.fromkeys(costs.cluster.device(name).type for name in plan.devices))
     schedule = make_schedule(plan, costs.chain)
-    timeline = simulate(schedule, price(schedule, costs))
-    draws_s = _draws_s(schedule, costs, plan, seed)
+    prices = price(plan, costs)
+    timeline = simulate(schedule, prices)
+    draws_s = _draws_s(plan, costs, seed)
     memory = memory_use(plan, costs, training, schedule)
     return Prediction(plan, timeline, timeline.step_s, draws_s, memory, limits(schedule, costs))
 
 
 def limits(schedule: Schedule, costs: CostModel) -> tuple[Share, ...]:
     """What the critical path of `schedule` is made of, largest part first."""
-    solution = solve(schedule, price(schedule, costs))
+    solution = solve(schedule, price(schedule.plan, costs))
     seconds: dict[str, float] = defaultdict(float)
     previous_ns = 0
     for node in solution.critical_path():
@@ -120,7 +121,7 @@ def limits(schedule: Schedule, costs: CostModel) -> tuple[Share, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.seconds, row.what)))
 
 
-def _draws_s(schedule: Schedule, costs: CostModel, plan: Plan, seed: int) -> tuple[float, ...]:
+def _draws_s(plan: Plan, costs: CostModel, seed: int) -> tuple[float, ...]:
     """The step when every cost is drawn from its spread, once per draw; the n-th draws of two plans belong together.
 
     A spread is half a 95 % interval, so 1.96 standard deviations. The drift of a node and what was measured wrong on a device are
@@ -131,7 +132,8 @@ def _draws_s(schedule: Schedule, costs: CostModel, plan: Plan, seed: int) -> tup
     nodes = [node.name for node in costs.cluster.nodes]
     node_of = np.array([nodes.index(device.node) for device in costs.cluster.devices])
     shared, own = np.random.default_rng(seed), np.random.default_rng([seed, zlib.crc32(str(plan).encode())])
-    steps = []
+    program, devices = program_of(plan, costs.chain, price(plan, costs))
+    values_ns = []
     for _ in range(INTERVAL_DRAWS):
         drift = shared.standard_normal(len(nodes))[node_of] * DRIFT_SPREAD
         missed = dict(zip(names, drift + own.standard_normal(len(names)) * MODEL_SPREAD, strict=True))
@@ -143,8 +145,8 @@ def _draws_s(schedule: Schedule, costs: CostModel, plan: Plan, seed: int) -> tup
                 error += missed[device]
             return estimate.seconds * max(0.1, 1 + error / 1.96)
 
-        steps.append(step_ns(schedule, price(schedule, costs, drawn)) / 1e9)
-    return tuple(steps)
+        values_ns.append(program.values_ns(price(plan, costs, drawn), devices))
+    return tuple(program.steps_ns(np.array(values_ns).T) / 1e9)
 
 
 def step_s(plan: Plan, costs: CostModel, slowdown: Mapping[str, float] | None = None) -> float:
@@ -152,6 +154,5 @@ def step_s(plan: Plan, costs: CostModel, slowdown: Mapping[str, float] | None = 
 
     `slowdown`: device -> what its forwards and backwards take, over what they took when the costs were measured.
     """
-    schedule = make_schedule(plan, costs.chain)
     scale = None if slowdown is None else lambda device, estimate: estimate.seconds * slowdown[device]
-    return step_ns(schedule, price(schedule, costs, scale)) / 1e9
+    return step_ns(plan, costs.chain, price(plan, costs, scale)) / 1e9

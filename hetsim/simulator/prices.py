@@ -1,13 +1,17 @@
-"""Prices: the integer nanoseconds of every action of a schedule. What both the event model and the recurrence run on."""
+"""Prices: the integer nanoseconds of every action of a plan. What both the event model and the recurrence run on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hetsim.costs import CostModel, Estimate
-from hetsim.plan import Replica, Stage
-from hetsim.schedule import Kind, Schedule
+from hetsim.costs.traffic import Phase, Traffic
+from hetsim.exchange import Bucket, buckets
+from hetsim.hardware import Lane
+from hetsim.plan import Plan, Replica, Stage
+from hetsim.schedule import Kind
 
 Scale = Callable[[str, Estimate], float]
 """(device, estimate) -> seconds: how an estimate becomes the time that is simulated; the default takes it as it is."""
@@ -19,6 +23,29 @@ class BackwardPart:
 
     duration_ns: int
     ready: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A transfer alone, and what it takes of the lanes that it shares with others."""
+
+    latency_ns: int
+    """Before it takes anything of a lane."""
+
+    transfer_ns: int
+    load: Mapping[Lane, float]
+    """Lane -> the share of it that is taken while it transfers, 0 to 1."""
+
+    bytes_per_s: float
+    """On its busiest lane, while it transfers."""
+
+    owner: str = ""
+    """Of the first phase of an exchange: the device that sets it off as soon as its own gradients are ready; empty: all must be."""
+
+    @property
+    def duration_ns(self) -> int:
+        """How long it takes alone."""
+        return self.latency_ns + self.transfer_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +64,36 @@ class Prices:
     last_backward: Mapping[tuple[str, int], tuple[BackwardPart, ...]]
     """The same backward in pieces, for the microbatch that completes the gradients; with the packing of buckets."""
 
-    send_ns: Mapping[tuple[str, int, Kind], int]
-    """SEND_F and SEND_B: how long the message travels."""
+    send: Mapping[tuple[str, int, Kind], Flow]
+    """SEND_F and SEND_B: how the message travels."""
 
     post_ns: Mapping[tuple[str, int, Kind], int]
     """SEND_F, SEND_B, RECV_F and RECV_B: how long posting it occupies the device."""
 
-    reduce_ns: tuple[int, ...]
-    """By bucket."""
+    posting: bool
+    """Whether posting takes any time at all."""
+
+    exchange: tuple[tuple[tuple[Flow, ...], ...], ...]
+    """By bucket: the phases of its exchange, and what travels in each."""
+
+    exchange_ns: tuple[int, ...]
+    """By bucket: how long that takes where nothing else travels."""
+
+    cores: Mapping[str, Mapping[Lane, float]]
+    """Device -> the processor cores that it computes on, where another device of the plan computes there too."""
 
 
-def price(schedule: Schedule, costs: CostModel, scale: Scale | None = None) -> Prices:
-    """The price of every action of `schedule`. Raises CostError where the table lacks a cost."""
+def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
+    """The price of every action of `plan`. Raises CostError where the table lacks a cost."""
     seconds: Scale = scale or (lambda _device, estimate: estimate.seconds)
+    plan_buckets = buckets(plan, costs.chain)
     start_ns: dict[str, int] = {}
     compute_ns: dict[tuple[str, int, Kind], int] = {}
     first_backward_ns: dict[tuple[str, int], int] = {}
     last_backward: dict[tuple[str, int], tuple[BackwardPart, ...]] = {}
-    send_ns: dict[tuple[str, int, Kind], int] = {}
+    send: dict[tuple[str, int, Kind], Flow] = {}
     post_ns: dict[tuple[str, int, Kind], int] = {}
-    for replica in schedule.plan.replicas:
+    for replica in plan.replicas:
         for number, stage in enumerate(replica.stages):
             key = (stage.device, number)
             forward_s, backward_s = _stage_seconds(stage, replica, costs, seconds)
@@ -67,29 +104,80 @@ def price(schedule: Schedule, costs: CostModel, scale: Scale | None = None) -> P
             accumulating_s = _accumulating_s(stage, backward_s, costs, seconds)
             first_backward_ns[key] = _ns(sum(backward_s))
             compute_ns[*key, Kind.BACKWARD] = _ns(sum(accumulating_s))
-            compute_ns[*key, Kind.UPDATE] = _ns(costs.update_s(stage.device, stage.layers))
-            last_backward[key] = _parts(schedule, stage, accumulating_s if replica.microbatches > 1 else backward_s, costs)
-            for kind, neighbour, size_bytes in _messages(number, replica, costs):
+            compute_ns[*key, Kind.UPDATE] = _ns(costs.update_s(stage.device, stage.layers, len(stage.group)))
+            last_s = accumulating_s if replica.microbatches > 1 else backward_s
+            last_backward[key] = _parts(plan_buckets, stage, last_s, costs)
+            for kind, target, size_bytes in _messages(number, replica, costs):
                 post_s = costs.post_send_s(stage.device, size_bytes)
                 post_ns[*key, kind] = _ns(post_s)
                 # A message is timed from the call that posts it, so what the call takes is not counted again.
-                send_ns[*key, kind] = _ns(max(0.0, costs.send_s(stage.device, neighbour, size_bytes) - post_s))
+                send[*key, kind] = _flow(costs.message(stage.group, target, size_bytes), costs, without_s=post_s)
                 answer = Kind.RECV_B if kind is Kind.SEND_F else Kind.RECV_F
                 post_ns[*key, answer] = _ns(costs.post_receive_s(stage.device, size_bytes))
-    reduce_ns = tuple(_ns(costs.reduce_s(b.segment.devices, b.size_bytes)) for b in schedule.buckets)
-    return Prices(start_ns, compute_ns, first_backward_ns, last_backward, send_ns, post_ns, reduce_ns)
+    phases = [costs.exchange(plan.exchange, _holders(plan, bucket), bucket.size_bytes) for bucket in plan_buckets]
+    return Prices(
+        start_ns,
+        compute_ns,
+        first_backward_ns,
+        last_backward,
+        send,
+        post_ns,
+        any(post_ns.values()),
+        tuple(tuple(tuple(_flow(traffic, costs) for traffic in phase) for phase in row) for row in phases),
+        tuple(_ns(sum(_alone_s(phase, costs) for phase in row)) for row in phases),
+        _shared_cores(plan, costs),
+    )
 
 
 def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
+def _flow(traffic: Traffic, costs: CostModel, without_s: float = 0.0) -> Flow:
+    """`traffic` in nanoseconds, less the `without_s` that its sender's processor spends on it."""
+    total_ns, latency_ns = _ns(max(0.0, traffic.seconds - without_s)), _ns(max(0.0, traffic.latency_s - without_s))
+    transfer_ns = max(0, total_ns - latency_ns)
+    if not transfer_ns or not traffic.lane_bytes:
+        return Flow(total_ns, 0, {}, 1.0, traffic.owner)
+    carried = costs.topology.bytes_per_s
+    load = {lane: min(1.0, size / carried[lane] * 1e9 / transfer_ns) for lane, size in traffic.lane_bytes}
+    busiest = max(load, key=lambda lane: load[lane])
+    return Flow(latency_ns, transfer_ns, load, load[busiest] * carried[busiest], traffic.owner)
+
+
+def _alone_s(phase: Phase, costs: CostModel) -> float:
+    """How long a phase takes when all of it starts at once: its slowest part, or its fullest lane."""
+    carried = costs.topology.bytes_per_s
+    filled: Counter[Lane] = Counter()
+    for traffic in phase:
+        filled.update({lane: size / carried[lane] for lane, size in traffic.lane_bytes})
+    fullest_s = max(filled.values(), default=0.0) if len(phase) > 1 else 0.0
+    return max(max(traffic.seconds for traffic in phase), max(traffic.latency_s for traffic in phase) + fullest_s)
+
+
+def _holders(plan: Plan, bucket: Bucket) -> list[tuple[str, ...]]:
+    """The tensor-parallel groups that hold a bucket's gradients, one of each replica."""
+    groups = {stage.device: stage.group for replica in plan.replicas for stage in replica.stages}
+    return [groups[device] for device in bucket.segment.devices]
+
+
+def _shared_cores(plan: Plan, costs: CostModel) -> dict[str, dict[Lane, float]]:
+    cores = {name: costs.cluster.cores_of(name) for name in plan.devices}
+    users = Counter(core for mine in cores.values() for core in mine)
+    shared = {name: {core: 1.0 for core in mine if users[core] > 1} for name, mine in cores.items()}
+    return {name: load for name, load in shared.items() if load}
+
+
 def _stage_seconds(stage: Stage, replica: Replica, costs: CostModel, seconds: Scale) -> tuple[float, list[float]]:
     """Forward of a microbatch, and its backward layer by layer from the last to the first (the loss with the last)."""
-    device, size = stage.device, replica.microbatch_samples
+    device, size, width = stage.device, replica.microbatch_samples, len(stage.group)
     mode = replica.is_pipelined
-    forward_s = sum(seconds(device, costs.forward(device, layer, size, pipelined=mode)) for layer in stage.layers)
-    backward_s = [seconds(device, costs.backward(device, layer, size, pipelined=mode)) for layer in reversed(stage.layers)]
+    forwards = (costs.forward(device, layer, size, pipelined=mode, tensor_parallel=width) for layer in stage.layers)
+    backwards = (
+        costs.backward(device, layer, size, pipelined=mode, tensor_parallel=width) for layer in reversed(stage.layers)
+    )
+    forward_s = sum(seconds(device, forward) for forward in forwards)
+    backward_s = [seconds(device, backward) for backward in backwards]
     if stage.stop == len(costs.chain):
         forward_s += seconds(device, costs.loss_forward(device, size, pipelined=mode))
         backward_s[0] += seconds(device, costs.loss_backward(device, size, pipelined=mode))
@@ -119,33 +207,33 @@ def _accumulating_s(stage: Stage, backward_s: list[float], costs: CostModel, sec
     return [layer_s + added for layer_s, added in zip(backward_s, added_s, strict=True)]
 
 
-def _parts(schedule: Schedule, stage: Stage, backward_s: list[float], costs: CostModel) -> tuple[BackwardPart, ...]:
+def _parts(
+    plan_buckets: Sequence[Bucket], stage: Stage, backward_s: list[float], costs: CostModel
+) -> tuple[BackwardPart, ...]:
     """The last backward, cut where a bucket becomes ready. Packing the bucket is part of the piece that completes it, and what its
     exchange takes from the computation beside it is part of the next one."""
     parts: list[BackwardPart] = []
     elapsed_s = 0.0
     for layer, layer_s in zip(reversed(stage.layers), backward_s, strict=True):
         elapsed_s += layer_s
-        ready = [b for b in schedule.buckets if b.first_layer == layer and stage.device in b.segment.devices]
+        ready = [b for b in plan_buckets if b.first_layer == layer and stage.device in b.segment.devices]
         if ready:
             elapsed_s += sum(costs.bucket_s(stage.device, b.size_bytes) for b in ready)
             parts.append(BackwardPart(_ns(elapsed_s), tuple(b.index for b in ready)))
             elapsed_s = sum(costs.beside_reduce_s(stage.device, b.size_bytes) for b in ready) if layer > stage.start else 0.0
-    if elapsed_s or not parts:
+    if not parts or plan_buckets[parts[-1].ready[-1]].first_layer > stage.start:
         parts.append(BackwardPart(_ns(elapsed_s), ()))
     return tuple(parts)
 
 
-def _messages(number: int, replica: Replica, costs: CostModel) -> list[tuple[Kind, str, int]]:
-    """What a stage sends for each microbatch: (kind, receiving device, bytes)."""
+def _messages(number: int, replica: Replica, costs: CostModel) -> list[tuple[Kind, tuple[str, ...], int]]:
+    """What a stage sends for each microbatch: (kind, receiving group, bytes)."""
     stage, size = replica.stages[number], replica.microbatch_samples
     rows = []
     if number < len(replica.stages) - 1:
-        rows.append(
-            (Kind.SEND_F, replica.stages[number + 1].device, size * costs.chain.boundary_bytes_per_sample(stage.stop))
-        )
+        size_bytes = size * costs.chain.boundary_bytes_per_sample(stage.stop)
+        rows.append((Kind.SEND_F, replica.stages[number + 1].group, size_bytes))
     if number > 0:
-        rows.append(
-            (Kind.SEND_B, replica.stages[number - 1].device, size * costs.chain.boundary_bytes_per_sample(stage.start))
-        )
+        size_bytes = size * costs.chain.boundary_bytes_per_sample(stage.start)
+        rows.append((Kind.SEND_B, replica.stages[number - 1].group, size_bytes))
     return rows

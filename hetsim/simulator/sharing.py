@@ -9,15 +9,24 @@ lane or their own nature holds below that, whose part the others share (progress
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import simpy
 
+from hetsim.hardware import Lane
+
 _FULL = 1 + 1e-9
 """A lane is overloaded from here on; the rest is rounding."""
 
-Lane = Hashable
+
+class Clockwork(simpy.Environment):
+    """An environment whose time is in whole nanoseconds."""
+
+    @property
+    def now(self) -> int:
+        """Nanoseconds since the start."""
+        return self._now  # type: ignore[return-value]
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +68,7 @@ class _LaneState:
 class Sharing:
     """All work in progress on shared lanes."""
 
-    def __init__(self, env: simpy.Environment) -> None:
+    def __init__(self, env: Clockwork) -> None:
         self._env = env
         self._lanes: dict[Lane, _LaneState] = {}
         self._slowed: dict[Work, None] = {}
@@ -68,7 +77,7 @@ class Sharing:
         self, duration_ns: int, load: Mapping[Lane, float], weight: float, done: Callable[[], None], pace: float = 1.0
     ) -> Work:
         """Begin a piece of work now; `done` is called when it ends."""
-        work = Work(duration_ns, load, weight, done, pace, int(self._env.now))
+        work = Work(duration_ns, load, weight, done, pace, self._env.now)
         crowded = False
         for lane, share in load.items():
             state = self._lanes.setdefault(lane, _LaneState())
@@ -120,7 +129,7 @@ class Sharing:
 
     def _settle(self, work: Work) -> None:
         """Take off what was done since the last time."""
-        now = int(self._env.now)
+        now = self._env.now
         work.remaining_ns -= (now - work.since_ns) * work.speed
         work.since_ns = now
 

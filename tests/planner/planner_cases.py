@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hetsim.costs import LOSS, STEP, CostModel, CostTable, LayerCost
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.schedule import make_schedule
-from hetsim.simulator import price, step_ns
+from hetsim.simulator import price, solve
 from hetsim.workload import Chain, Layer, Training
 
 
@@ -14,7 +14,7 @@ def recurrence(costs):
 
     def evaluate(plan):
         schedule = make_schedule(plan, costs.chain)
-        return step_ns(schedule, price(schedule, costs)) / 1e9
+        return solve(schedule, price(plan, costs)).step_ns / 1e9
 
     return evaluate
 

@@ -1,6 +1,6 @@
 """A network, a mixed cluster, plans and their timelines, as the reports get them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class World:
     def predicted(self, plan: Plan) -> Timeline:
         """The simulated timeline of `plan`."""
         schedule = make_schedule(plan, self.chain)
-        return simulate(schedule, price(schedule, CostModel(self.chain, self.cluster, self.table)))
+        return simulate(schedule, price(plan, CostModel(self.chain, self.cluster, self.table)))
 
 
 def slowed(timeline: Timeline, factor: float, seed: int = 0) -> Timeline:
@@ -38,6 +38,6 @@ def slowed(timeline: Timeline, factor: float, seed: int = 0) -> Timeline:
     def measured(span: Span) -> Span:
         start_ns, end_ns = round(span.start_ns * factor), round(span.end_ns * factor)
         early = random.uniform(0, 0.02) if span.lane == "compute" else 0.0
-        return replace(span, start_ns=start_ns, end_ns=end_ns - round(early * (end_ns - start_ns)))
+        return span._replace(start_ns=start_ns, end_ns=end_ns - round(early * (end_ns - start_ns)))
 
     return Timeline.of(map(measured, timeline.spans))
