@@ -10,6 +10,7 @@ from hetsim.errors import PlanError
 from hetsim.memory import most_in_flight
 from hetsim.plan import Plan
 from hetsim.schedule import Action, Kind, make_schedule
+from hetsim.schedule_check import check_schedule
 from hetsim.workload import Chain, Layer
 
 CHAIN = Chain("net", tuple(Layer(f"l{i}", (1000,)) for i in range(4)))
@@ -71,3 +72,69 @@ def test_replicas_with_different_cuts_exchange_by_segment():
     schedule = make_schedule(Plan.parse("a[0:1] > b[1:4] 2/1 | c[0:4] 2/1"), CHAIN)
     reduces = {d: [str(a) for a in row if a.kind is Kind.REDUCE] for d, row in schedule.actions.items()}
     assert reduces == {"a": ["0REDUCE1"], "b": ["1REDUCE0"], "c": ["0REDUCE0", "0REDUCE1"]}
+
+
+def test_interleaved_goes_round_the_devices_as_its_paper_draws_it():
+    """Narayanan et al. 2021, figure 4: two devices, two stages each, four microbatches."""
+    schedule = make_schedule(Plan.parse("a[0:1] > b[1:2] > a[2:3] > b[3:4] 4/4; interleaved"), CHAIN)
+    order = {
+        d: " ".join(str(a) for a in row if a.kind in (Kind.FORWARD, Kind.BACKWARD)) for d, row in schedule.actions.items()
+    }
+    assert order == {
+        "a": "0F0 0F1 2F0 2F1 0F2 2B0 0F3 2B1 2F2 0B0 2F3 0B1 2B2 2B3 0B2 0B3",
+        "b": "1F0 1F1 3F0 3B0 3F1 3B1 1F2 1B0 1F3 1B1 3F2 3B2 3F3 3B3 1B2 1B3",
+    }
+
+
+@given(st.integers(2, 4), st.integers(2, 3), st.integers(1, 9))
+def test_interleaved_is_a_schedule_for_any_number_of_microbatches(width, rounds, microbatches):
+    depth = width * rounds
+    chain = Chain("net", tuple(Layer(f"l{i}", (10,)) for i in range(depth)))
+    stages = " > ".join(f"d{i % width}[{i}:{i + 1}]" for i in range(depth))
+    check_schedule(make_schedule(Plan.parse(f"{stages} {microbatches}/{microbatches}; interleaved"), chain), chain)
+
+
+def test_stages_that_do_not_go_round_are_refused():
+    with pytest.raises(PlanError, match="go round the devices"):
+        make_schedule(Plan.parse("a[0:1] > b[1:2] > a[2:4] 4/4; interleaved"), CHAIN)
+
+
+@given(st.sampled_from(["a[0:2] > b[2:4] 3/3; 1f1b", "a[0:1] > b[1:4] 2/2 | c[0:4] 2/1; gpipe"]))
+def test_a_grid_parses_back(text):
+    schedule = make_schedule(Plan.parse(text), CHAIN)
+    assert schedule.replaced(str(schedule)) == schedule
+    check_schedule(schedule, CHAIN)
+
+
+PAIR = make_schedule(Plan.parse("a[0:2] > b[2:4] 2/2; gpipe"), CHAIN)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (" 1B1 1SEND_B1", " 1SEND_B1", "1B1 is missing in the list of b"),
+        ("0F1", "0F1 0F1", "0F1 stands twice in the list of a"),
+        ("0F1", "1F1", "1F1 is no work of a"),
+        ("0B0 0B1", "0B1 0B0", None),
+        ("1F0 1F1 1B0", "1B0 1F0 1F1", ">>1B0<<"),
+        ("0F0 0SEND_F0", "0SEND_F0 0F0", "waits for itself: a waits before 0SEND_F0 for 0F0"),
+        ("0F0 0SEND_F0", "0B0 0F0 0SEND_F0", "0B0 stands twice"),
+    ],
+)
+def test_faults_of_a_grid_are_marked_where_they_are(old, new, fault):
+    spoilt = PAIR.replaced(str(PAIR).replace(old, new))
+    assert spoilt != PAIR
+    if fault is None:
+        check_schedule(spoilt, CHAIN)
+        return
+    with pytest.raises(PlanError) as caught:
+        check_schedule(spoilt, CHAIN)
+    assert fault in str(caught.value)
+    assert ">>" in str(caught.value)
+
+
+def test_a_grid_of_other_devices_is_refused():
+    with pytest.raises(PlanError, match='a line of the grid for "c"'):
+        PAIR.replaced("c 0F0")
+    with pytest.raises(PlanError, match="no line for b"):
+        PAIR.replaced("a 0F0")

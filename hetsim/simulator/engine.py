@@ -183,7 +183,12 @@ class _Step:
         if cores is None and not self.disturbances:
             return self.env.timeout(duration_ns)
         done = self.env.event()
-        self.computing[device] = self.sharing.start(duration_ns, cores or {}, 1.0, lambda: _happen(done), self.pace[device])
+
+        def end() -> None:
+            del self.computing[device]
+            done.succeed()
+
+        self.computing[device] = self.sharing.start(duration_ns, cores or {}, 1.0, end, self.pace[device])
         return done
 
     def _disturb(self, disturbance: Disturbance) -> Process:
@@ -318,7 +323,3 @@ class _Step:
         text = self.texts.get(action) or self.texts.setdefault(action, str(action))
         for member in self.group_of[device]:
             self.spans.append(Span(member, action.kind, text, start_ns, self.env.now))
-
-
-def _happen(event: simpy.Event) -> None:
-    event.succeed()
