@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from hetsim.files import write_text
 from hetsim.hardware import Cluster
 from hetsim.hardware.binding import environment
 from hetsim.plain import from_plain, to_plain
-from hetsim.plan import Plan
+from hetsim.plan import Exchange, Plan
 from hetsim.reading import read_text
 from hetsim.scenario.types import Measure, NetworkSpec
 from hetsim.schedule import Schedule, make_schedule
@@ -173,7 +173,7 @@ def _faults(request: RunRequest, training: Training, chain: Chain, cluster: Clus
         make_schedule(request.plan, chain)
     except PlanError as error:
         return list(error.problems)
-    problems: list[Problem] = []
+    problems = list(_only_simulated(request.plan))
     for name in request.plan.devices:
         try:
             environment(cluster.device(name), cluster.type_of(name))
@@ -185,3 +185,15 @@ def _faults(request: RunRequest, training: Training, chain: Chain, cluster: Clus
             what = f"a pipeline over {' and '.join(sorted(backends))} devices, between which torch passes no messages"
             problems.append(Problem(f'plan "{request.plan}"', what, "Keep each replica on one backend"))
     return problems
+
+
+def _only_simulated(plan: Plan) -> Iterator[Problem]:
+    """What of `plan` can be predicted but not run."""
+    parts = {
+        "tensor-parallel groups": any(stage.partners for replica in plan.replicas for stage in replica.stages),
+        "several stages a device": any(len(replica.leaders) < len(replica.stages) for replica in plan.replicas),
+        f"the exchange {plan.exchange}": plan.exchange != Exchange(),
+    }
+    for what, there in parts.items():
+        if there:
+            yield Problem(f'plan "{plan}"', f"{what} can be predicted, but not run yet", "Predict it: hetsim predict")

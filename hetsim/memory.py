@@ -1,4 +1,4 @@
-"""Peak memory of each device under a plan.
+"""Memory of each device under a plan: its peak, and how it comes and goes over a step.
 
 peak = parameters + gradients + optimizer state + activations in flight (those of the microbatches whose forward is done and
 whose backward is not, at the worst moment of the device's schedule) + the stage's input and output buffers. Gradients live in
@@ -7,12 +7,16 @@ the buckets in which they are exchanged, so these add nothing.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from hetsim.costs import CostModel
 from hetsim.errors import PlanError, Problem
-from hetsim.plan import Plan
+from hetsim.plan import Plan, Replica
 from hetsim.schedule import Action, Kind, Schedule, make_schedule
+from hetsim.timeline import Span, Timeline
 from hetsim.units import format_bytes
 from hetsim.workload import Training
 
@@ -43,25 +47,99 @@ class MemoryUse:
         return self.limit_bytes is None or self.peak_bytes <= self.limit_bytes
 
 
+MemoryCurve = tuple[tuple[int, int], ...]
+"""(nanoseconds since the start of the step, bytes held from then on), in order of time."""
+
+
 def memory_use(plan: Plan, costs: CostModel, training: Training, schedule: Schedule | None = None) -> tuple[MemoryUse, ...]:
     """What each working device needs under `plan`, in the order of the plan."""
-    chain = costs.chain
-    actions = (schedule or make_schedule(plan, chain)).actions
+    actions = (schedule or make_schedule(plan, costs.chain)).actions
     rows = []
     for replica in plan.replicas:
-        for stage in replica.stages:
-            size = replica.microbatch_samples
-            in_flight = most_in_flight(actions[stage.device])
-            held_bytes = chain.parameter_bytes(stage.layers)
-            saved_bytes = sum(costs.saved_bytes(stage.device, layer, size) for layer in stage.layers)
-            entry_bytes = chain.boundary_bytes_per_sample(stage.start) if stage.start else chain.input_bytes_per_sample
-            buffers_bytes = replica.microbatches * size * (entry_bytes + chain.boundary_bytes_per_sample(stage.stop))
-            state = training.optimizer_state_bytes_per_parameter * (held_bytes // chain.element_bytes)
-            limit = costs.cluster.type_of(stage.device).memory_bytes
-            rows.append(
-                MemoryUse(stage.device, held_bytes, held_bytes, state, saved_bytes * in_flight, buffers_bytes, limit)
-            )
+        for group in dict.fromkeys(stage.group for stage in replica.stages):
+            held = [_stage_memory(replica, n, costs, training) for n, s in enumerate(replica.stages) if s.group == group]
+            saved = {mine.number: mine.saved_bytes for mine in held}
+            rows += [
+                MemoryUse(
+                    device,
+                    sum(mine.parameters_bytes for mine in held),
+                    sum(mine.parameters_bytes for mine in held),
+                    sum(mine.optimizer_bytes for mine in held),
+                    most_held(actions[group[0]], saved),
+                    sum(mine.buffers_bytes for mine in held),
+                    costs.cluster.type_of(device).memory_bytes,
+                )
+                for device in group
+            ]
     return tuple(rows)
+
+
+def memory_over_time(timeline: Timeline, plan: Plan, costs: CostModel, training: Training) -> dict[str, MemoryCurve]:
+    """What each device holds over the step that `timeline` tells of.
+
+    Activations are there from the start of a forward to the end of its backward, gradients from the start of a stage's first
+    backward to the end of its update. What a device holds at the end is what it held at the start.
+    """
+    spans: dict[str, list[Span]] = defaultdict(list)
+    for span in timeline.spans:
+        spans[span.device].append(span)
+    curves: dict[str, MemoryCurve] = {}
+    for replica in plan.replicas:
+        stages = [_stage_memory(replica, number, costs, training) for number in range(len(replica.stages))]
+        for device in replica.devices:
+            mine = [stages[n] for n, stage in enumerate(replica.stages) if device in stage.group]
+            base_bytes = sum(m.parameters_bytes + m.optimizer_bytes + m.buffers_bytes for m in mine)
+            changes: Counter[int] = Counter({0: base_bytes})
+            for stage in mine:
+                changes.update(_changes(stage, spans[device]))
+            curves[device] = tuple(zip(sorted(changes), accumulate(changes[t] for t in sorted(changes)), strict=True))
+    return curves
+
+
+@dataclass(frozen=True, slots=True)
+class _StageMemory:
+    """Bytes of one stage on each device of its group."""
+
+    number: int
+    parameters_bytes: int
+    optimizer_bytes: int
+    saved_bytes: int
+    """Of one microbatch."""
+
+    buffers_bytes: int
+
+
+def _stage_memory(replica: Replica, number: int, costs: CostModel, training: Training) -> _StageMemory:
+    stage, size, chain = replica.stages[number], replica.microbatch_samples, costs.chain
+    width = len(stage.group)
+    elements = -(-chain.parameter_bytes(stage.layers) // chain.element_bytes // width)
+    entry_bytes = chain.boundary_bytes_per_sample(stage.start) if stage.start else chain.input_bytes_per_sample
+    return _StageMemory(
+        number,
+        elements * chain.element_bytes,
+        elements * training.optimizer_state_bytes_per_parameter,
+        sum(costs.saved_bytes(stage.device, layer, size, tensor_parallel=width) for layer in stage.layers),
+        replica.microbatches * size * (entry_bytes + chain.boundary_bytes_per_sample(stage.stop)),
+    )
+
+
+def _changes(stage: _StageMemory, spans: Iterable[Span]) -> Counter[int]:
+    """Nanoseconds -> by how much the bytes of `stage` change then."""
+    changes: Counter[int] = Counter()
+    first_backward_ns: int | None = None
+    for span in spans:
+        action = Action.parse(span.action)
+        if action.stage != stage.number:
+            continue
+        if action.kind is Kind.FORWARD:
+            changes[span.start_ns] += stage.saved_bytes
+        elif action.kind is Kind.BACKWARD:
+            changes[span.end_ns] -= stage.saved_bytes
+            first_backward_ns = span.start_ns if first_backward_ns is None else min(first_backward_ns, span.start_ns)
+        elif action.kind is Kind.UPDATE and first_backward_ns is not None:
+            changes[first_backward_ns] += stage.parameters_bytes
+            changes[span.end_ns] -= stage.parameters_bytes
+    return changes
 
 
 def check_memory(plan: Plan, costs: CostModel, training: Training) -> None:
@@ -81,10 +159,19 @@ def check_memory(plan: Plan, costs: CostModel, training: Training) -> None:
         raise PlanError(problems)
 
 
-def most_in_flight(actions: tuple[Action, ...]) -> int:
+def most_in_flight(actions: Iterable[Action]) -> int:
     """The largest number of microbatches whose forward is done and whose backward is not."""
-    most = alive = 0
+    actions = tuple(actions)
+    return most_held(actions, dict.fromkeys((action.stage for action in actions), 1))
+
+
+def most_held(actions: Iterable[Action], saved_bytes: Mapping[int, int]) -> int:
+    """The most bytes that activations take, when each microbatch takes `saved_bytes` of its stage from forward to backward."""
+    most = held = 0
     for action in actions:
-        alive += (action.kind is Kind.FORWARD) - (action.kind is Kind.BACKWARD)
-        most = max(most, alive)
+        if action.kind is Kind.FORWARD:
+            held += saved_bytes[action.stage]
+            most = max(most, held)
+        elif action.kind is Kind.BACKWARD:
+            held -= saved_bytes[action.stage]
     return most

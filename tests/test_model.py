@@ -17,7 +17,7 @@ from hetsim.memory import memory_use
 from hetsim.plan import Plan
 from hetsim.schedule import Kind
 from hetsim.simulator import predict, step_s
-from hetsim.simulator.prediction import DRIFT_SPREAD, MODEL_SPREAD
+from hetsim.simulator.draws import DRIFT_SPREAD, MODEL_SPREAD
 from hetsim.validation import Case, compare, phases
 from hetsim.workload import Chain, Layer, Training
 

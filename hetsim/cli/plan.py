@@ -24,12 +24,12 @@ def plan(
 
     session = Session(path, networks, costs, allow_outdated=allow_outdated)
     planned = [plan_network(session, spec) for spec in session.scenario.networks]
-    rows = {p.spec.name: candidate_rows(p, session.scenario.seed) for p in planned}
+    rows = {p.spec.name: candidate_rows(p) for p in planned}
     document = _document(session, planned, rows)
     with session.new_run(runs) as run:
         run.write_json("plans.json", document)
         for p in planned:
-            best = p.predict(p.result.chosen.plan, session.scenario.seed)
+            best = p.predict(p.result.chosen.plan)
             run.write_timeline(f"{p.spec.name}-predicted", best.timeline)
             draw_gantt(
                 best.timeline, None, best.plan, run.file(f"figures/{p.spec.name}.svg"), title=f"{p.spec.name}: {best.plan}"

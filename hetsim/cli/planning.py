@@ -14,7 +14,7 @@ from hetsim.plan import Plan
 from hetsim.planner.result import Candidate, PlanningResult
 from hetsim.planner.search import search
 from hetsim.report.rows import EVEN_SPLIT, CandidateRow
-from hetsim.scenario.types import NetworkSpec
+from hetsim.scenario.types import NetworkSpec, Scenario
 from hetsim.simulator import Prediction, predict, step_s
 
 SHOWN_CANDIDATES = 8
@@ -27,10 +27,12 @@ class Planned:
     spec: NetworkSpec
     costs: CostModel
     result: PlanningResult
+    scenario: Scenario
 
-    def predict(self, plan: Plan, seed: int) -> Prediction:
+    def predict(self, plan: Plan) -> Prediction:
         """The prediction of `plan` for this network."""
-        return predict(plan, self.costs, self.spec.training, seed=seed)
+        scenario = self.scenario
+        return predict(plan, self.costs, self.spec.training, seed=scenario.seed, conditions=scenario.simulation)
 
     def predict_at_run_speed(self, plan: Plan, measurement: Measurement) -> float | None:
         """Seconds of a step of `plan` at the speed that its devices had while `measurement` was taken; None: unknown."""
@@ -46,7 +48,8 @@ class Planned:
 def plan_network(session: Session, spec: NetworkSpec) -> Planned:
     """The planner's answer for one network. Raises InfeasibleError where no plan fits, CostError where costs are missing."""
     costs = session.costs(spec)
-    return Planned(spec, costs, search(costs, spec.training, session.scenario.search, lambda plan: step_s(plan, costs)))
+    found = search(costs, spec.training, session.scenario.search, lambda plan: step_s(plan, costs))
+    return Planned(spec, costs, found, session.scenario)
 
 
 def plans_of_user(session: Session, spec: NetworkSpec, texts: Sequence[str]) -> list[Plan]:
@@ -95,10 +98,10 @@ def _label(result: PlanningResult, candidate: Candidate) -> str:
     return names[0] if names else candidate.name
 
 
-def candidate_rows(planned: Planned, seed: int) -> list[CandidateRow]:
+def candidate_rows(planned: Planned) -> list[CandidateRow]:
     """The best candidates as rows of a table, each with its interval."""
     even = next((b for b in planned.result.baselines if b.name == EVEN_SPLIT), None)
-    predictions = [planned.predict(candidate.plan, seed) for candidate in planned.result.candidates[:SHOWN_CANDIDATES]]
+    predictions = [planned.predict(candidate.plan) for candidate in planned.result.candidates[:SHOWN_CANDIDATES]]
     rows = []
     for rank, prediction in enumerate(predictions, 1):
         fullest = max(

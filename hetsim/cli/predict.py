@@ -45,7 +45,9 @@ def predict(
         model = session.costs(spec)
         transferred[spec.name] = transferred_types(model.table)
         for label, plan in _plans(session, spec, texts).items():
-            prediction = forecast(plan, model, spec.training, seed=session.scenario.seed)
+            prediction = forecast(
+                plan, model, spec.training, seed=session.scenario.seed, conditions=session.scenario.simulation
+            )
             predictions.append((spec.name, label, prediction))
             rows.append(
                 CaseRow(
@@ -63,7 +65,8 @@ def predict(
         for network, label, prediction in predictions:
             name = run.name_for(f"{network}-{label}")
             run.write_timeline(name, prediction.timeline)
-            write_trace(run.file(f"traces/{name}.trace.json"), {"predicted": prediction.timeline}, prediction.plan)
+            timelines = {"predicted": prediction.timeline}
+            write_trace(run.file(f"traces/{name}.trace.json"), timelines, prediction.plan, memory=prediction.memory_curves)
             draw_gantt(
                 prediction.timeline,
                 None,

@@ -65,7 +65,8 @@ def write_pictures(run: RunWriter, validation: Validation) -> None:
         predicted, measured, plan = case.prediction.timeline, case.measurement.timeline, case.prediction.plan
         run.write_timeline(f"{name}-predicted", predicted)
         run.write_timeline(f"{name}-measured", measured)
-        write_trace(run.file(f"traces/{name}.trace.json"), {"predicted": predicted, "measured": measured}, plan)
+        timelines = {"predicted": predicted, "measured": measured}
+        write_trace(run.file(f"traces/{name}.trace.json"), timelines, plan, memory=case.prediction.memory_curves)
         if case.chosen:
             for suffix in ("svg", "png"):
                 draw_gantt(
@@ -105,9 +106,7 @@ def write_report(run: RunWriter, session: Session, validation: Validation, plann
     rows = case_rows(validation)
     content = ReportContent(
         title=session.scenario.name,
-        networks=tuple(
-            _network_report(session, validation, p, [r for r in rows if r.network == p.spec.name]) for p in planned
-        ),
+        networks=tuple(_network_report(validation, p, [r for r in rows if r.network == p.spec.name]) for p in planned),
         cluster=session.scenario.cluster,
         provenance=manifest_facts(run.manifest),
         assumptions=(*ASSUMPTIONS, *_sources(session)),
@@ -124,7 +123,7 @@ def _sources(session: Session) -> list[str]:
     return rows + ([f"Costs of {', '.join(given)} come with the scenario."] if given else [])
 
 
-def _network_report(session: Session, validation: Validation, planned: Planned, rows: list[CaseRow]) -> NetworkReport:
+def _network_report(validation: Validation, planned: Planned, rows: list[CaseRow]) -> NetworkReport:
     from hetsim.report.page import NetworkReport, Step
 
     name, chain, training = planned.spec.name, planned.costs.chain, planned.spec.training
@@ -135,7 +134,7 @@ def _network_report(session: Session, validation: Validation, planned: Planned, 
         description=f"{len(chain)} layers, {parameters / 1e6:.1f} M parameters, global batch {training.global_batch}, "
         f"{training.optimizer}, {training.dtype}",
         cases=tuple(rows),
-        candidates=tuple(candidate_rows(planned, session.scenario.seed)),
+        candidates=tuple(candidate_rows(planned)),
         devices=tuple(device_rows([chosen])),
         chosen=Step(chosen.prediction.plan, chosen.prediction.timeline, chosen.measurement.timeline),
         chain=chain,

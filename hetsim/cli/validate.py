@@ -79,11 +79,8 @@ def _run_and_compare(
 ) -> Validation:
     """Write the predictions down, run the plans, and set the two side by side."""
     cases: list[Case] = []
-    predictions = {
-        p.spec.name: {label: p.predict(c.plan, session.scenario.seed) for label, c in to_run(p.result).items()}
-        for p in planned
-    }
-    run.write_json("plans.json", plans_document(row for p in planned for row in candidate_rows(p, session.scenario.seed)))
+    predictions = {p.spec.name: {label: p.predict(c.plan) for label, c in to_run(p.result).items()} for p in planned}
+    run.write_json("plans.json", plans_document(row for p in planned for row in candidate_rows(p)))
     written = [(network, label, prediction) for network, rows in predictions.items() for label, prediction in rows.items()]
     run.write_json("predictions.json", predictions_document(session.scenario.name, written))
     for p in planned:

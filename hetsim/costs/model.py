@@ -98,9 +98,13 @@ class CostModel:
         curve = self._forward.curve((self._type_of[device], CANARY))
         return curve.points[0].seconds if curve is not None else None
 
-    def saved_bytes(self, device: str, layer: int, microbatch: int) -> int:
-        """Bytes that autograd keeps of one layer from forward to backward: measured, else from the chain's own figures."""
-        curve = self._saved.get((self._type_of[device], self.chain.layers[layer].name))
+    def saved_bytes(self, device: str, layer: int, microbatch: int, *, tensor_parallel: int = 1) -> int:
+        """Bytes that autograd keeps of one layer from forward to backward: measured, else from the chain's own figures.
+
+        Where a tensor-parallel group has no figures of its own, each of its devices is taken to keep all that one alone keeps.
+        """
+        key = (self._type_of[device], self.chain.layers[layer].name)
+        curve = self._saved.get((*key, tensor_parallel)) or self._saved.get((*key, 1))
         if curve is not None:
             return round(curve.at(microbatch).seconds)
         return self.chain.layers[layer].saved_bytes_per_sample * microbatch
@@ -238,9 +242,10 @@ def _accumulations(rows: Iterable[LayerCost]) -> dict[tuple[str, str], Estimate]
     }
 
 
-def _saved_bytes(rows: Iterable[LayerCost]) -> dict[tuple[str, str], Curve]:
-    points: dict[tuple[str, str], list[tuple[int, float, float]]] = defaultdict(list)
+def _saved_bytes(rows: Iterable[LayerCost]) -> dict[tuple[str, str, int], Curve]:
+    points: dict[tuple[str, str, int], list[tuple[int, float, float]]] = defaultdict(list)
     for row in rows:
-        if row.saved_bytes is not None and row.tensor_parallel == 1 and row.in_flight == 1:
-            points[row.device_type, row.layer].append((row.microbatch, float(row.saved_bytes), 0.0))
+        if row.saved_bytes is not None and row.in_flight == 1:
+            key = (row.device_type, row.layer, row.tensor_parallel)
+            points[key].append((row.microbatch, float(row.saved_bytes), 0.0))
     return {key: Curve.through(group, counted=True) for key, group in points.items()}

@@ -1,8 +1,8 @@
-"""What messages and exchanges of gradients put on the lanes of a topology, and how long they take alone.
+"""What messages and exchanges of gradients put on the resources of a topology, and how long they take alone.
 
-An exchange is counted by the bytes that cross each lane, whatever the order of its rounds: it ends when the fullest lane is
+An exchange is counted by the bytes that cross each resource, whatever the order of its rounds: it ends when the fullest resource is
 through, plus the latencies that stand one after the other. That is exact for the pipelined algorithms of the libraries where all
-devices start together, and shows what crosses a shared lane several times over.
+devices start together, and shows what crosses a shared resource several times over.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hetsim.hardware import Lane, Topology
+from hetsim.hardware import Resource, Topology
 from hetsim.plan import Exchange
 
 Group = tuple[str, ...]
@@ -30,8 +30,8 @@ class Traffic:
     transfer_s: float
     """From then on, alone."""
 
-    lane_bytes: tuple[tuple[Lane, float], ...]
-    """What crosses each lane."""
+    resource_bytes: tuple[tuple[Resource, float], ...]
+    """What crosses each resource."""
 
     owner: str = ""
     """The device that can set it off without the others; empty: it needs all."""
@@ -44,7 +44,7 @@ class Traffic:
     def taking(self, seconds: float) -> Traffic:
         """The same bytes where they were measured to take `seconds` in all."""
         latency_s = min(self.latency_s, seconds)
-        return Traffic(latency_s, seconds - latency_s, self.lane_bytes, self.owner)
+        return Traffic(latency_s, seconds - latency_s, self.resource_bytes, self.owner)
 
 
 Phase = tuple[Traffic, ...]
@@ -143,12 +143,12 @@ def _parameter_servers(
 
 
 def _together(topology: Topology, rows: Iterable[Row], rounds: int, owner: str = "") -> Traffic:
-    lane_bytes: dict[Lane, float] = defaultdict(float)
+    resource_bytes: dict[Resource, float] = defaultdict(float)
     latency_s = 0.0
     for source, target, size_bytes in rows:
         route = topology.route(source, target)
         latency_s = max(latency_s, route.latency_s)
-        for lane in route.lanes:
-            lane_bytes[lane] += size_bytes
-    transfer_s = max((size / topology.bytes_per_s[lane] for lane, size in lane_bytes.items()), default=0.0)
-    return Traffic(rounds * latency_s, transfer_s, tuple(lane_bytes.items()), owner)
+        for resource in route.resources:
+            resource_bytes[resource] += size_bytes
+    transfer_s = max((size / topology.bytes_per_s[resource] for resource, size in resource_bytes.items()), default=0.0)
+    return Traffic(rounds * latency_s, transfer_s, tuple(resource_bytes.items()), owner)

@@ -2,6 +2,6 @@
 
 from hetsim.hardware.cluster import Cluster, Link, Node, Wire
 from hetsim.hardware.devices import Backend, Device, DeviceType, Isa
-from hetsim.hardware.topology import Lane, Route, Topology
+from hetsim.hardware.topology import Resource, Route, Topology
 
-__all__ = ["Backend", "Cluster", "Device", "DeviceType", "Isa", "Lane", "Link", "Node", "Route", "Topology", "Wire"]
+__all__ = ["Backend", "Cluster", "Device", "DeviceType", "Isa", "Link", "Node", "Resource", "Route", "Topology", "Wire"]

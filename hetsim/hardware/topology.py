@@ -2,7 +2,7 @@
 
 Points are devices, nodes and switches. Where a scenario gives one link for a node's devices, each device has a wire of that kind
 to the node; where it gives one link for the network, each node has one to a single switch, which is then all that messages between
-nodes cross. A wire has a lane in each direction, or one for both where it is half duplex; a lane is what transfers share.
+nodes cross. Each direction of a wire, or a whole wire that is half duplex, is a resource that transfers share.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SWITCH = "the network's switch"
 
-Lane = str
+Resource = str
 """A direction of a wire, or a wire that is half duplex."""
 
 
@@ -30,7 +30,7 @@ class Route:
     """What a message crosses from one point to another."""
 
     latency_s: float
-    lanes: tuple[Lane, ...]
+    resources: tuple[Resource, ...]
 
 
 class Topology:
@@ -43,10 +43,10 @@ class Topology:
         self._route = functools.cache(self._find)
 
     @functools.cached_property
-    def bytes_per_s(self) -> Mapping[Lane, float]:
-        """Lane -> what it carries."""
+    def bytes_per_s(self) -> Mapping[Resource, float]:
+        """Resource -> what it carries."""
         return {
-            _lane(a, b, half_duplex=link.half_duplex): link.bandwidth_bytes_per_s
+            _resource(a, b, half_duplex=link.half_duplex): link.bandwidth_bytes_per_s
             for ends, link in self._wires.items()
             for a, b in permutations(sorted(ends))
         }
@@ -63,13 +63,23 @@ class Topology:
         """
         return self._route(source, target)
 
+    def joins(self, source: str, target: str) -> bool:
+        """Whether there is a way from `source` to `target`."""
+        try:
+            self.route(source, target)
+        except PlanError:
+            return False
+        return True
+
     def _find(self, source: str, target: str) -> Route:
         if source == target:
             return Route(0.0, ())
         points = self._points(source, target)
         links = [self._wires[frozenset(pair)] for pair in pairwise(points)]
-        lanes = (_lane(a, b, half_duplex=link.half_duplex) for (a, b), link in zip(pairwise(points), links, strict=True))
-        return Route(sum(link.latency_s for link in links) + self._hub_latency_s(source, target), tuple(lanes))
+        resources = (
+            _resource(a, b, half_duplex=link.half_duplex) for (a, b), link in zip(pairwise(points), links, strict=True)
+        )
+        return Route(sum(link.latency_s for link in links) + self._hub_latency_s(source, target), tuple(resources))
 
     def _points(self, source: str, target: str) -> list[str]:
         """The points that a message passes, with both ends."""
@@ -116,5 +126,5 @@ def _ports(node: Node) -> Iterator[Wire]:
     return (Wire((device.name, node.name), link) for device in node.devices)
 
 
-def _lane(a: str, b: str, *, half_duplex: bool) -> Lane:
+def _resource(a: str, b: str, *, half_duplex: bool) -> Resource:
     return " = ".join(sorted((a, b))) if half_duplex else f"{a} > {b}"

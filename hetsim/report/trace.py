@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hetsim.files import write_text
+from hetsim.memory import MemoryCurve
 from hetsim.plan import Plan
 from hetsim.report.summary import Message, messages, ordered_devices
 from hetsim.schedule import Action, Kind
@@ -36,18 +37,23 @@ _SUBLANES = 100
 """Thread numbers kept for each lane; overlapping spans of a lane take one each."""
 
 
-def write_trace(path: Path, timelines: Mapping[str, Timeline], plan: Plan) -> None:
+def write_trace(
+    path: Path, timelines: Mapping[str, Timeline], plan: Plan, memory: Mapping[str, MemoryCurve] | None = None
+) -> None:
     """Write `timelines` of one step of `plan` to `path`; their keys (`predicted`, `measured`) name the groups in the viewer.
 
-    The same input gives the same bytes.
+    `memory`: what each device holds over the first of them. The same input gives the same bytes.
     """
     about = json.dumps({"format": "hetsim trace", "schema_version": 1, "plan": str(plan)}, ensure_ascii=False)
-    events = ",\n".join(json.dumps(event, ensure_ascii=False) for event in trace_events(timelines, plan))
+    events = ",\n".join(json.dumps(event, ensure_ascii=False) for event in trace_events(timelines, plan, memory))
     write_text(path, f'{{"displayTimeUnit": "ms", "otherData": {about}, "traceEvents": [\n{events}\n]}}\n')
 
 
-def trace_events(timelines: Mapping[str, Timeline], plan: Plan) -> list[Event]:
-    """The events of the trace: names first, then slices by process and time, then flows."""
+def trace_events(
+    timelines: Mapping[str, Timeline], plan: Plan, memory: Mapping[str, MemoryCurve] | None = None
+) -> list[Event]:
+    """The events of the trace: names first, then slices and memory by process and time, then flows."""
+    left = dict(memory or {})
     names: list[Event] = []
     slices: list[Event] = []
     flows: list[Event] = []
@@ -64,6 +70,7 @@ def trace_events(timelines: Mapping[str, Timeline], plan: Plan) -> list[Event]:
                     names += _thread_names(process, thread, lane if sublane == 0 else f"{lane} {sublane + 1}")
                     places |= dict.fromkeys(row, (process, thread))
                     slices += [_slice(span, process, thread) for span in row]
+            slices += [_memory(process, ns, size) for ns, size in left.pop(device, ())]
         flows += _flows(timeline, plan, places, first_id=len(flows) // 2)
     return names + slices + flows
 
@@ -109,6 +116,10 @@ def _slice(span: Span, process: int, thread: int) -> Event:
         "dur": _us(span.end_ns - span.start_ns),
         "args": {"action": span.action, "stage": action.stage, **item},
     }
+
+
+def _memory(process: int, ns: int, size_bytes: int) -> Event:
+    return {"ph": "C", "name": "memory", "pid": process, "ts": _us(ns), "args": {"bytes": size_bytes}}
 
 
 def _flows(timeline: Timeline, plan: Plan, places: Mapping[Span, tuple[int, int]], first_id: int) -> list[Event]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hetsim.errors import InputError, ScenarioError
-from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
+from hetsim.hardware import Cluster, Device, DeviceType, Link, Node, Topology, Wire
 from hetsim.hardware.catalogue import accelerator
 from hetsim.reading import did_you_mean
 from hetsim.scenario.document import Key
@@ -22,6 +22,7 @@ from hetsim.scenario.schema import (
     LocalSection,
     NodeSection,
     Reader,
+    WireSection,
 )
 
 _UNUSED = Link("unused", 0.0, 1e12)
@@ -55,10 +56,16 @@ def _written_out(reader: Reader) -> Cluster | None:
     devices = [tuple(_devices(reader, i, row, known, names)) if row else () for i, row in enumerate(rows)]
     network = _network(reader, section) if section else None
     links = [_node_link(reader, i, row, len(devices[i]), network) if row else None for i, row in enumerate(rows)]
-    nodes = [Node(row.name, held, link) for row, held, link in zip(rows, devices, links, strict=True) if row and link]
+    nodes = [
+        Node(row.name, held, link, _wires(row.wires))
+        for row, held, link in zip(rows, devices, links, strict=True)
+        if row and link
+    ]
     if section is None or len(known) < len(types) or len(nodes) < len(rows):
         return None
-    return Cluster(tuple(nodes), known, network or nodes[0].link)
+    cluster = Cluster(tuple(nodes), known, network or nodes[0].link, _wires(section.wires))
+    _check_wires(reader, cluster)
+    return cluster
 
 
 def _entries(reader: Reader, key: str, kind: type[dict[str, Any] | list[Any]]) -> Any:
@@ -151,6 +158,8 @@ def _network(reader: Reader, section: ClusterSection) -> Link | None:
     """The network; with a single node, which never uses it, it may be left out."""
     if section.network is not None:
         return _link("network", section.network)
+    if section.wires:
+        return _link("network", section.wires[0])
     if len(section.nodes) > 1:
         reader.fault(("cluster", "network"), 'the key "network" is missing, and nodes talk over it', of_key=True)
     return None
@@ -158,8 +167,8 @@ def _network(reader: Reader, section: ClusterSection) -> Link | None:
 
 def _node_link(reader: Reader, place: int, row: NodeSection, devices: int, network: Link | None) -> Link | None:
     """The link of a node; with a single device, which never uses it, it may be left out."""
-    if row.link is not None:
-        return _link(row.name, row.link)
+    if row.link is not None or row.wires:
+        return _link(row.name, row.link or (row.wires or [])[0])
     if devices > 1:
         reader.fault(
             ("cluster", "nodes", place, "link"),
@@ -172,4 +181,27 @@ def _node_link(reader: Reader, place: int, row: NodeSection, devices: int, netwo
 
 
 def _link(name: str, section: LinkSection) -> Link:
-    return Link(name, section.latency, section.bandwidth)
+    return Link(name, section.latency, section.bandwidth, section.duplex == "half")
+
+
+def _wires(sections: Sequence[WireSection] | None) -> tuple[Wire, ...]:
+    return tuple(Wire((row.between[0], row.between[1]), _link(" - ".join(row.between), row)) for row in sections or ())
+
+
+def _check_wires(reader: Reader, cluster: Cluster) -> None:
+    """Wires lead from every device to its node, and from every node to every other."""
+    topology = Topology(cluster)
+    for place, node in enumerate(cluster.nodes):
+        if node.wires:
+            cut_off = [d.name for d in node.devices if not topology.joins(d.name, node.name)]
+            if cut_off:
+                what = f"no wires lead from {', '.join(cut_off)} to {node.name}"
+                reader.fault(
+                    ("cluster", "nodes", place, "wires"),
+                    what,
+                    "Devices are called " + ", ".join(d.name for d in node.devices),
+                )
+    if cluster.wires:
+        first, *others = (node.name for node in cluster.nodes)
+        if apart := [name for name in others if not topology.joins(first, name)]:
+            reader.fault(("cluster", "wires"), f"no wires lead from {first} to {', '.join(apart)}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hetsim.conditions import Conditions, Disturbance
 from hetsim.errors import Problem, ScenarioError
 from hetsim.hardware import Cluster
-from hetsim.reading import shown
+from hetsim.reading import did_you_mean, shown
 from hetsim.scenario.clusters import read_cluster
 from hetsim.scenario.document import Document, read_document
 from hetsim.scenario.networks import check_names, read_network, read_training
-from hetsim.scenario.schema import VERSION, FileSection, MeasureSection, Reader, SearchSection
+from hetsim.scenario.schema import VERSION, FileSection, MeasureSection, Reader, SearchSection, SimulationSection
 from hetsim.scenario.types import Measure, NetworkSpec, Scenario, Search
 
 
@@ -28,6 +29,7 @@ def load_scenario(path: Path) -> Scenario:
     cluster = read_cluster(reader) if "cluster" in document.data else None
     search = _options(reader, SearchSection, "search")
     measure = _options(reader, MeasureSection, "measure")
+    simulation = _conditions(reader, cluster)
     specs = tuple(spec for spec in networks if spec is not None)
     if cluster is not None:
         _check_batches(reader, specs, cluster)
@@ -42,6 +44,7 @@ def load_scenario(path: Path) -> Scenario:
         cluster=cluster,
         search=Search(**{key: tuple(values) for key, values in search.items()}),
         measure=Measure(**measure),
+        simulation=simulation,
         seed=whole.seed,
         path=path,
     )
@@ -62,7 +65,25 @@ def _check_version(document: Document) -> None:
         )
 
 
-def _options(reader: Reader, model: type[SearchSection | MeasureSection], key: str) -> dict[str, Any]:
+def _conditions(reader: Reader, cluster: Cluster | None) -> Conditions:
+    """What the section `simulation` says; its devices must be in the cluster."""
+    fields = _options(reader, SimulationSection, "simulation")
+    rows = []
+    for number, row in enumerate(fields.get("disturbances", ())):
+        keys = ("simulation", "disturbances", number)
+        names = [device.name for device in cluster.devices] if cluster else [row["device"]]
+        if row["device"] not in names:
+            reader.fault(
+                (*keys, "device"), f'got "{row["device"]}", which the cluster has not', did_you_mean(row["device"], names)
+            )
+        from_s, until_s = row.get("after", 0.0), row.get("until")
+        if until_s is not None and until_s <= from_s:
+            reader.fault((*keys, "until"), f"got {until_s:g} s, which is not after {from_s:g} s")
+        rows.append(Disturbance(row["device"], row["slowdown"], from_s, until_s, row.get("chance", 1.0)))
+    return Conditions(fields.get("jitter", 0.0), tuple(rows))
+
+
+def _options(reader: Reader, model: type[SearchSection | MeasureSection | SimulationSection], key: str) -> dict[str, Any]:
     """What an optional section says; empty where it is missing, blank or wrong."""
     if reader.document.at((key,)) is None:
         return {}

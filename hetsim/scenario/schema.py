@@ -110,6 +110,7 @@ class FileSection(Section):
     cluster: Any
     search: Any = None
     measure: Any = None
+    simulation: Any = None
     seed: Index = 0
 
 
@@ -183,6 +184,16 @@ class LinkSection(Section):
 
     latency: Duration
     bandwidth: Bandwidth
+    duplex: Literal["full", "half"] | None = None
+
+
+class WireSection(LinkSection):
+    """A link between two points of a topology."""
+
+    between: Annotated[list[Word], Field(min_length=2, max_length=2)]
+
+
+Wires = Annotated[list[WireSection], Field(min_length=1)]
 
 
 class ClusterSection(Section):
@@ -191,6 +202,7 @@ class ClusterSection(Section):
     device_types: Annotated[dict[TypeName, Any], Field(min_length=1)]
     nodes: Annotated[list[Any], Field(min_length=1)]
     network: LinkSection | None = None
+    wires: Wires | None = None
 
 
 class DeviceTypeSection(Section):
@@ -218,6 +230,7 @@ class NodeSection(Section):
     name: Word
     devices: Annotated[dict[str, Annotated[DevicesSection, BeforeValidator(_count_or_mapping)]], Field(min_length=1)]
     link: LinkSection | None = None
+    wires: Wires | None = None
 
 
 class SearchSection(Section):
@@ -234,6 +247,23 @@ class MeasureSection(Section):
     steps: Positive | None = None
     warmup_steps: Index | None = None
     timeout: Annotated[Duration, Field(gt=0)] | None = None
+
+
+class DisturbanceSection(Section):
+    """Something that slows a device down."""
+
+    device: Word
+    slowdown: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    after: Annotated[Duration, Field(ge=0)] | None = None
+    until: Annotated[Duration, Field(gt=0)] | None = None
+    chance: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class SimulationSection(Section):
+    """What varies from step to step, and what disturbs it. Blank: nothing."""
+
+    jitter: Annotated[float, Field(ge=0, le=1)] | None = None
+    disturbances: list[DisturbanceSection] | None = None
 
 
 M = TypeVar("M", bound=Section)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from hetsim.conditions import USUAL, Conditions
 from hetsim.hardware import Cluster
 from hetsim.plan import PLAIN_SCHEDULES, PlainScheduleName
 from hetsim.workload import Chain, Training
@@ -93,6 +94,7 @@ class Scenario:
     cluster: Cluster
     search: Search = Search()
     measure: Measure = Measure()
+    simulation: Conditions = USUAL
     seed: int = 0
     path: Path | None = None
     """The file it was read from."""

@@ -6,7 +6,7 @@ Each device is a process that walks its list of actions; what a list entry means
 * a message travels once its send and its receive are both posted, and the channel from that device to the other is free;
 * a bucket's exchange starts once all its devices have packed it and are done with earlier ones, and ends for all at once; what
   goes to a parameter server sets off as soon as its own device is ready;
-* what travels shares the lanes of the topology, and what computes shares the cores of the processor, as `sharing` says;
+* what travels shares the wires of the topology, and what computes shares the cores of the processor, as `sharing` says;
 * a device that is disturbed computes as much slower as the disturbance says, while it lasts.
 
 Time is in integer nanoseconds, so simultaneous events are simultaneous, and the same inputs give the same timeline.
@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 import simpy
 
+from hetsim.conditions import Disturbance
 from hetsim.plan import Replica
 from hetsim.schedule import Action, Kind, Schedule
 from hetsim.simulator.prices import Flow, Prices
@@ -32,17 +33,6 @@ MessageKey: TypeAlias = tuple[int, int, bool, int]
 """(replica, receiving stage, whether activations, microbatch)"""
 
 _SENT_AS = {Kind.RECV_F: True, Kind.SEND_F: True, Kind.RECV_B: False, Kind.SEND_B: False}
-
-
-@dataclass(frozen=True, slots=True)
-class Disturbance:
-    """A device that computes `slowdown` times as long, from `from_ns` to `until_ns` after the start of the step."""
-
-    device: str
-    slowdown: float
-    from_ns: int = 0
-    until_ns: int | None = None
-    """None: to the end of the step."""
 
 
 def simulate(schedule: Schedule, prices: Prices, disturbances: Iterable[Disturbance] = ()) -> Timeline:
@@ -101,7 +91,8 @@ class _Step:
 
     def run(self) -> Timeline:
         for disturbance in self.disturbances:
-            self.env.process(self._disturb(disturbance))
+            if disturbance.device in self.pace:
+                self.env.process(self._disturb(disturbance))
         for number, replica in enumerate(self.schedule.plan.replicas):
             for device in replica.leaders:
                 self.env.process(self._device(device, number, replica))
@@ -192,10 +183,11 @@ class _Step:
         return done
 
     def _disturb(self, disturbance: Disturbance) -> Process:
-        yield self.env.timeout(disturbance.from_ns)
+        from_ns = round(disturbance.from_s * 1e9)
+        yield self.env.timeout(from_ns)
         self._set_pace(disturbance.device, 1 / disturbance.slowdown)
-        if disturbance.until_ns is not None:
-            yield self.env.timeout(disturbance.until_ns - disturbance.from_ns)
+        if disturbance.until_s is not None:
+            yield self.env.timeout(max(0, round(disturbance.until_s * 1e9) - from_ns))
             self._set_pace(disturbance.device, disturbance.slowdown)
 
     def _set_pace(self, device: str, factor: float) -> None:

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from hetsim.costs import CostModel, Estimate
-from hetsim.memory import MemoryUse, memory_use
+from hetsim.conditions import USUAL, Conditions
+from hetsim.costs import CostModel
+from hetsim.memory import MemoryCurve, MemoryUse, memory_over_time, memory_use
 from hetsim.plan import Plan
-from hetsim.schedule import Kind, Schedule, make_schedule
+from hetsim.schedule import Kind, make_schedule
+from hetsim.simulator.draws import draws_s
 from hetsim.simulator.engine import simulate
 from hetsim.simulator.prices import price
-from hetsim.simulator.recurrence import program_of, solve, step_ns
+from hetsim.simulator.recurrence import Solution, solve, step_ns
 from hetsim.timeline import Timeline
 from hetsim.workload import Training
-
-INTERVAL_DRAWS = 200
-"""Draws behind the 90 % interval; its ends then wander by about a tenth of its width."""
-
-MODEL_SPREAD = 0.06
-"""Half the 95 % interval of what a device's measured times miss in a real plan (colder caches, busier neighbours), relative to
-them. It is what docs/accuracy.md shows; a table that was written by hand is taken at its word."""
-
-DRIFT_SPREAD = 0.10
-"""The same of how far a host's speed moves from the calibration to the run, for all its devices together."""
-
-Draw = Mapping[str, float]
-"""Device -> a random number."""
 
 _WORDS = {
     Kind.FORWARD: "compute",
@@ -65,6 +53,9 @@ class Prediction:
     """The step under each draw of the costs' errors; those of two plans under one seed are paired."""
 
     memory: tuple[MemoryUse, ...]
+    memory_curves: Mapping[str, MemoryCurve]
+    """Device -> what it holds over the step."""
+
     limits: tuple[Share, ...]
     """What the critical path is made of, largest first; the shares add up to 1."""
 
@@ -88,24 +79,30 @@ class Prediction:
         return f"{self.limits[0].what} ({self.limits[0].share:.0%})"
 
 
-def predict(plan: Plan, costs: CostModel, training: Training, *, seed: int = 0) -> Prediction:
+def predict(
+    plan: Plan, costs: CostModel, training: Training, *, seed: int = 0, conditions: Conditions = USUAL
+) -> Prediction:
     """The prediction of `plan`, by the event model; its interval by seeded draws from the spread of the costs.
 
     Raises PlanError where the plan does not fit the chain, the cluster or the global batch, CostError where a cost lacks.
     """
     plan.check(costs.chain, costs.cluster, training.global_batch)
     costs.require(dict.fromkeys(costs.cluster.device(name).type for name in plan.devices))
-    schedule = make_schedule(plan, costs.chain)
-    prices = price(plan, costs)
-    timeline = simulate(schedule, prices)
-    draws_s = _draws_s(plan, costs, seed)
-    memory = memory_use(plan, costs, training, schedule)
-    return Prediction(plan, timeline, timeline.step_s, draws_s, memory, limits(schedule, costs))
+    schedule, prices = make_schedule(plan, costs.chain), price(plan, costs)
+    timeline = simulate(schedule, prices, conditions.certain)
+    return Prediction(
+        plan,
+        timeline,
+        timeline.step_s,
+        draws_s(schedule, prices, costs, conditions, timeline.step_s, seed),
+        memory_use(plan, costs, training, schedule),
+        memory_over_time(timeline, plan, costs, training),
+        limits(solve(schedule, prices).happened(timeline)),
+    )
 
 
-def limits(schedule: Schedule, costs: CostModel) -> tuple[Share, ...]:
-    """What the critical path of `schedule` is made of, largest part first."""
-    solution = solve(schedule, price(schedule.plan, costs))
+def limits(solution: Solution) -> tuple[Share, ...]:
+    """What the critical path of a step is made of, largest part first."""
     seconds: dict[str, float] = defaultdict(float)
     previous_ns = 0
     for node in solution.critical_path():
@@ -119,34 +116,6 @@ def limits(schedule: Schedule, costs: CostModel) -> tuple[Share, ...]:
     total = sum(seconds.values()) or 1.0
     rows = (Share(what, part, part / total) for what, part in seconds.items())
     return tuple(sorted(rows, key=lambda row: (-row.seconds, row.what)))
-
-
-def _draws_s(plan: Plan, costs: CostModel, seed: int) -> tuple[float, ...]:
-    """The step when every cost is drawn from its spread, once per draw; the n-th draws of two plans belong together.
-
-    A spread is half a 95 % interval, so 1.96 standard deviations. The drift of a node and what was measured wrong on a device are
-    the same for every plan of a seed; what the model misses is the plan's own. Errors of one device are taken as common to all its
-    layers, which is the wider assumption.
-    """
-    names = [device.name for device in costs.cluster.devices]
-    nodes = [node.name for node in costs.cluster.nodes]
-    node_of = np.array([nodes.index(device.node) for device in costs.cluster.devices])
-    shared, own = np.random.default_rng(seed), np.random.default_rng([seed, zlib.crc32(str(plan).encode())])
-    program, devices = program_of(plan, costs.chain, price(plan, costs))
-    values_ns = []
-    for _ in range(INTERVAL_DRAWS):
-        drift = shared.standard_normal(len(nodes))[node_of] * DRIFT_SPREAD
-        missed = dict(zip(names, drift + own.standard_normal(len(names)) * MODEL_SPREAD, strict=True))
-        measured = dict(zip(names, shared.standard_normal(len(names)), strict=True))
-
-        def drawn(device: str, estimate: Estimate, missed: Draw = missed, measured: Draw = measured) -> float:
-            error = measured[device] * estimate.spread
-            if estimate.provenance != "specified":
-                error += missed[device]
-            return estimate.seconds * max(0.1, 1 + error / 1.96)
-
-        values_ns.append(program.values_ns(price(plan, costs, drawn), devices))
-    return tuple(program.steps_ns(np.array(values_ns).T) / 1e9)
 
 
 def step_s(plan: Plan, costs: CostModel, slowdown: Mapping[str, float] | None = None) -> float:

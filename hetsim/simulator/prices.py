@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hetsim.costs import CostModel, Estimate
 from hetsim.costs.traffic import Phase, Traffic
 from hetsim.exchange import Bucket, buckets
-from hetsim.hardware import Lane
+from hetsim.hardware import Resource
 from hetsim.plan import Plan, Replica, Stage
 from hetsim.schedule import Kind
 
@@ -27,17 +27,17 @@ class BackwardPart:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A transfer alone, and what it takes of the lanes that it shares with others."""
+    """A transfer alone, and what it takes of the resources that it shares with others."""
 
     latency_ns: int
-    """Before it takes anything of a lane."""
+    """Before it takes anything of a resource."""
 
     transfer_ns: int
-    load: Mapping[Lane, float]
-    """Lane -> the share of it that is taken while it transfers, 0 to 1."""
+    load: Mapping[Resource, float]
+    """Resource -> the share of it that is taken while it transfers, 0 to 1."""
 
     bytes_per_s: float
-    """On its busiest lane, while it transfers."""
+    """On its busiest resource, while it transfers."""
 
     owner: str = ""
     """Of the first phase of an exchange: the device that sets it off as soon as its own gradients are ready; empty: all must be."""
@@ -79,7 +79,7 @@ class Prices:
     exchange_ns: tuple[int, ...]
     """By bucket: how long that takes where nothing else travels."""
 
-    cores: Mapping[str, Mapping[Lane, float]]
+    cores: Mapping[str, Mapping[Resource, float]]
     """Device -> the processor cores that it computes on, where another device of the plan computes there too."""
 
 
@@ -137,20 +137,20 @@ def _flow(traffic: Traffic, costs: CostModel, without_s: float = 0.0) -> Flow:
     """`traffic` in nanoseconds, less the `without_s` that its sender's processor spends on it."""
     total_ns, latency_ns = _ns(max(0.0, traffic.seconds - without_s)), _ns(max(0.0, traffic.latency_s - without_s))
     transfer_ns = max(0, total_ns - latency_ns)
-    if not transfer_ns or not traffic.lane_bytes:
+    if not transfer_ns or not traffic.resource_bytes:
         return Flow(total_ns, 0, {}, 1.0, traffic.owner)
     carried = costs.topology.bytes_per_s
-    load = {lane: min(1.0, size / carried[lane] * 1e9 / transfer_ns) for lane, size in traffic.lane_bytes}
-    busiest = max(load, key=lambda lane: load[lane])
+    load = {resource: min(1.0, size / carried[resource] * 1e9 / transfer_ns) for resource, size in traffic.resource_bytes}
+    busiest = max(load, key=lambda resource: load[resource])
     return Flow(latency_ns, transfer_ns, load, load[busiest] * carried[busiest], traffic.owner)
 
 
 def _alone_s(phase: Phase, costs: CostModel) -> float:
-    """How long a phase takes when all of it starts at once: its slowest part, or its fullest lane."""
+    """How long a phase takes when all of it starts at once: its slowest part, or its fullest resource."""
     carried = costs.topology.bytes_per_s
-    filled: Counter[Lane] = Counter()
+    filled: Counter[Resource] = Counter()
     for traffic in phase:
-        filled.update({lane: size / carried[lane] for lane, size in traffic.lane_bytes})
+        filled.update({resource: size / carried[resource] for resource, size in traffic.resource_bytes})
     fullest_s = max(filled.values(), default=0.0) if len(phase) > 1 else 0.0
     return max(max(traffic.seconds for traffic in phase), max(traffic.latency_s for traffic in phase) + fullest_s)
 
@@ -161,7 +161,7 @@ def _holders(plan: Plan, bucket: Bucket) -> list[tuple[str, ...]]:
     return [groups[device] for device in bucket.segment.devices]
 
 
-def _shared_cores(plan: Plan, costs: CostModel) -> dict[str, dict[Lane, float]]:
+def _shared_cores(plan: Plan, costs: CostModel) -> dict[str, dict[Resource, float]]:
     cores = {name: costs.cluster.cores_of(name) for name in plan.devices}
     users = Counter(core for mine in cores.values() for core in mine)
     shared = {name: {core: 1.0 for core in mine if users[core] > 1} for name, mine in cores.items()}

@@ -21,6 +21,7 @@ from hetsim.errors import PlanError
 from hetsim.plan import Plan
 from hetsim.schedule import Action, Kind, Schedule, make_schedule
 from hetsim.simulator.prices import Prices
+from hetsim.timeline import Timeline
 from hetsim.workload import Chain
 
 KEPT_PROGRAMS = 256
@@ -92,15 +93,24 @@ class Program:
             append(latest + duration)
         return ends
 
-    def steps_ns(self, values_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The step for many prices at once: `values_ns` has a row a slot and a column a case."""
-        ends = [np.zeros(values_ns.shape[1], dtype=np.int64)]
+    def steps_ns(self, values_ns: NDArray[np.int64], jitter: float = 0.0, seed: int = 0) -> NDArray[np.float64]:
+        """The step for many prices at once: `values_ns` has a row a slot and a column a case.
+
+        With `jitter` each piece of computation takes a time of its own: log-normal with that deviation, its mean as priced.
+        """
+        random = np.random.default_rng(seed)
+        cases = values_ns.shape[1]
+        computed = [slot[0] in _COMPUTED for slot in self.slots]
+        ends = [np.zeros(cases)]
         for a, b, c, slot in zip(*self.waits, self.slot_of, strict=True):
             latest = np.maximum(ends[a], ends[b]) if b else ends[a]
             if c:
                 latest = np.maximum(latest, ends[c])
-            ends.append(latest + values_ns[slot])
-        steps: NDArray[np.int64] = np.max(ends, axis=0)
+            duration = values_ns[slot]
+            if jitter and computed[slot]:
+                duration = duration * random.lognormal(-jitter * jitter / 2, jitter, cases)
+            ends.append(latest + duration)
+        steps: NDArray[np.float64] = np.max(ends, axis=0)
         return steps
 
     def values_ns(self, prices: Prices, devices: Sequence[str]) -> list[int]:
@@ -111,6 +121,9 @@ class Program:
         """The duration of each node from 1 on."""
         return [values_ns[slot] for slot in self.slot_of]
 
+
+_COMPUTED = ("compute", "first_backward", "part")
+"""Fields of the prices that hold computation."""
 
 _NO_TIME: Slot = ("nothing", 0, 0, None)
 
@@ -139,12 +152,27 @@ def _value_ns(prices: Prices, devices: Sequence[str], slot: Slot) -> int:
 class Solution:
     """Start, end and last cause of everything that happens in a step."""
 
-    def __init__(self, program: Program, durations_ns: Sequence[int], devices: Sequence[str]) -> None:
+    def __init__(
+        self, program: Program, durations_ns: Sequence[int], devices: Sequence[str], ends_ns: Sequence[int] = ()
+    ) -> None:
         self._program = program
         self._durations_ns = durations_ns
         self._devices = devices
-        self._ends_ns = program.ends_ns(durations_ns)
+        self._ends_ns = ends_ns or program.ends_ns(durations_ns)
         self._nodes = [Node(devices[thing.device], thing.action) for thing in program.things]
+
+    def happened(self, timeline: Timeline) -> Solution:
+        """The same step where everything ended when `timeline` says: what held what up, where transfers had to share."""
+        end_of = {(span.device, span.action): span.end_ns for span in timeline.spans}
+        known = {
+            thing.index: end_of[node.device, str(node.action)]
+            for thing, node in zip(self._program.things, self._nodes, strict=True)
+        }
+        ends = [0]
+        rows = zip(*self._program.waits, self._durations_ns, strict=True)
+        for index, (a, b, c, duration) in enumerate(rows, 1):
+            ends.append(known[index] if index in known else max(ends[a], ends[b], ends[c]) + duration)
+        return Solution(self._program, self._durations_ns, self._devices, ends)
 
     @property
     def step_ns(self) -> int:

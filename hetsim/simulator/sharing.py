@@ -1,9 +1,9 @@
-"""What is shared: lanes of links by the transfers in flight, processor cores by the devices that compute on them.
+"""What is shared: the wires of the topology by the transfers in flight, processor cores by the devices that compute on them.
 
-A piece of work alone takes its duration; its *load* on a lane is the share of the lane that it takes then. Where the loads on a
-lane add up to more than 1, the work on it is slowed, max-min fair: all get the same bytes a second, but for those that another
-lane or their own nature holds below that, whose part the others share (progressive filling; Bertsekas & Gallager, Data Networks,
-1992, section 6.5.2). Shares are worked out anew whenever a piece of work starts or ends.
+A piece of work alone takes its duration; its *load* on a resource is the share of it that the work takes then. Where the loads on
+a resource add up to more than 1, the work on it is slowed, max-min fair: all get the same bytes a second, but for those that
+another resource or their own nature holds below that, whose part the others share (progressive filling; Bertsekas & Gallager,
+Data Networks, 1992, section 6.5.2). Shares are worked out anew whenever a piece of work starts or ends.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 import simpy
 
-from hetsim.hardware import Lane
+from hetsim.hardware import Resource
 
 _FULL = 1 + 1e-9
-"""A lane is overloaded from here on; the rest is rounding."""
+"""A resource is overloaded from here on; the rest is rounding."""
 
 
 class Clockwork(simpy.Environment):
@@ -31,12 +31,12 @@ class Clockwork(simpy.Environment):
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """Something that takes time on lanes. Created by `Sharing.start`."""
+    """Something that takes time on resources. Created by `Sharing.start`."""
 
     remaining_ns: float
     """Of its duration alone, at `since_ns`."""
 
-    load: Mapping[Lane, float]
+    load: Mapping[Resource, float]
     weight: float
     """Its rate alone in bytes a second: what fairness is measured in."""
 
@@ -58,7 +58,7 @@ class Work:
 
 
 @dataclass(slots=True)
-class _LaneState:
+class _State:
     total: float = 0.0
     """The loads of all works on it."""
 
@@ -66,21 +66,21 @@ class _LaneState:
 
 
 class Sharing:
-    """All work in progress on shared lanes."""
+    """All work in progress on shared resources."""
 
     def __init__(self, env: Clockwork) -> None:
         self._env = env
-        self._lanes: dict[Lane, _LaneState] = {}
+        self._resources: dict[Resource, _State] = {}
         self._slowed: dict[Work, None] = {}
 
     def start(
-        self, duration_ns: int, load: Mapping[Lane, float], weight: float, done: Callable[[], None], pace: float = 1.0
+        self, duration_ns: int, load: Mapping[Resource, float], weight: float, done: Callable[[], None], pace: float = 1.0
     ) -> Work:
         """Begin a piece of work now; `done` is called when it ends."""
         work = Work(duration_ns, load, weight, done, pace, self._env.now)
         crowded = False
-        for lane, share in load.items():
-            state = self._lanes.setdefault(lane, _LaneState())
+        for resource, share in load.items():
+            state = self._resources.setdefault(resource, _State())
             state.total += share
             state.works[work] = None
             crowded = crowded or state.total > _FULL
@@ -101,8 +101,8 @@ class Sharing:
 
     def _end(self, work: Work) -> None:
         crowded = False
-        for lane, share in work.load.items():
-            state = self._lanes[lane]
+        for resource, share in work.load.items():
+            state = self._resources[resource]
             crowded = crowded or state.total > _FULL
             del state.works[work]
             state.total = state.total - share if state.works else 0.0
@@ -112,8 +112,8 @@ class Sharing:
         work.done()
 
     def _share_out(self) -> None:
-        """New shares for all work that is on an overloaded lane, or was."""
-        crowded = {lane: state for lane, state in self._lanes.items() if state.total > _FULL}
+        """New shares for all work that is on an overloaded resource, or was."""
+        crowded = {resource: state for resource, state in self._resources.items() if state.total > _FULL}
         touched = dict(self._slowed)
         for state in crowded.values():
             touched |= state.works
@@ -141,31 +141,33 @@ class Sharing:
         timeout.callbacks.append(lambda _event: self._end(work) if work.version == version else None)
 
 
-def max_min(works: Iterable[Work], lanes: Iterable[Lane]) -> dict[Work, float]:
-    """Work -> its share, 0 to 1, where only `lanes` bind: progressive filling.
+def max_min(works: Iterable[Work], resources: Iterable[Resource]) -> dict[Work, float]:
+    """Work -> its share, 0 to 1, where only `resources` bind: progressive filling.
 
-    All rates (bytes a second) grow alike until a work is at its own rate or one of its lanes is full; then it stands still.
+    All rates (bytes a second) grow alike until a work is at its own rate or one of its resources is full; then it stands still.
     """
     shares: dict[Work, float] = {}
-    left = dict.fromkeys(lanes, 1.0)
+    left = dict.fromkeys(resources, 1.0)
     growing = dict.fromkeys(works)
     while growing:
         need = dict.fromkeys(left, 0.0)
         for work in growing:
-            for lane, load in work.load.items():
-                if lane in need:
-                    need[lane] += load / work.weight
-        rate = min((left[lane] / share for lane, share in need.items() if share > 0), default=math.inf)
+            for resource, load in work.load.items():
+                if resource in need:
+                    need[resource] += load / work.weight
+        rate = min((left[resource] / share for resource, share in need.items() if share > 0), default=math.inf)
         slowest = min(work.weight for work in growing)
         if slowest <= rate:
             stopped = {work: 1.0 for work in growing if work.weight <= rate}
         else:
-            full = {lane for lane, share in need.items() if share > 0 and left[lane] / share <= rate * (1 + 1e-12)}
-            stopped = {work: rate / work.weight for work in growing if any(lane in full for lane in work.load)}
+            full = {
+                resource for resource, share in need.items() if share > 0 and left[resource] / share <= rate * (1 + 1e-12)
+            }
+            stopped = {work: rate / work.weight for work in growing if any(resource in full for resource in work.load)}
         for work, share in stopped.items():
             del growing[work]
-            for lane, load in work.load.items():
-                if lane in left:
-                    left[lane] = max(0.0, left[lane] - share * load)
+            for resource, load in work.load.items():
+                if resource in left:
+                    left[resource] = max(0.0, left[resource] - share * load)
         shares |= stopped
     return shares

@@ -40,8 +40,10 @@ def test_trees_have_logarithmic_latency_and_nobody_receives_more_than_twice_the_
     (phase,), seconds = run(Exchange("tree"), [1] * n, 1000)
     (traffic,) = phase
     assert traffic.latency_s == pytest.approx(2 * math.ceil(math.log2(n)) * LATENCY_S)
-    assert max(size for _, size in traffic.lane_bytes) <= 2 * 1000
-    assert sum(size for lane, size in traffic.lane_bytes if lane.startswith("n")) == pytest.approx(2 * (n - 1) * 1000)
+    assert max(size for _, size in traffic.resource_bytes) <= 2 * 1000
+    assert sum(size for resource, size in traffic.resource_bytes if resource.startswith("n")) == pytest.approx(
+        2 * (n - 1) * 1000
+    )
     assert seconds <= traffic.latency_s + 2 * 1000 / NET * (1 + 1e-9)
 
 
@@ -64,20 +66,26 @@ def test_hierarchy_takes_nodes_of_unlike_size():
 
 def test_parameter_servers_get_all_pushes_and_send_all_pulls():
     (push, pull), _ = run(Exchange("ps", ("n0",)), [1, 1, 1], 1000)
-    incoming = [size for traffic in push for lane, size in traffic.lane_bytes if lane == "the network's switch > n0"]
+    incoming = [
+        size for traffic in push for resource, size in traffic.resource_bytes if resource == "the network's switch > n0"
+    ]
     assert incoming == [1000, 1000], "the server's own device is at home"
-    outgoing = [size for traffic in pull for lane, size in traffic.lane_bytes if lane == "n0 > the network's switch"]
+    outgoing = [
+        size for traffic in pull for resource, size in traffic.resource_bytes if resource == "n0 > the network's switch"
+    ]
     assert outgoing == [1000, 1000]
     assert [traffic.owner for traffic in push] == ["n0.0", "n1.0", "n2.0"]
     (push, _), _ = run(Exchange("ps", ("n0", "n1")), [1, 1, 1, 1], 1000)
-    incoming = [size for traffic in push for lane, size in traffic.lane_bytes if lane == "the network's switch > n0"]
+    incoming = [
+        size for traffic in push for resource, size in traffic.resource_bytes if resource == "the network's switch > n0"
+    ]
     assert incoming == [500, 500, 500], "two servers hold half each"
 
 
 def test_tensor_parallel_ranks_of_a_node_share_its_network():
     topology = Topology(cluster(4, 4))
     a, b = tuple(f"n0.{i}" for i in range(4)), tuple(f"n1.{i}" for i in range(4))
-    assert dict(message(topology, a, b, 1000).lane_bytes)["n0 > the network's switch"] == 4000
+    assert dict(message(topology, a, b, 1000).resource_bytes)["n0 > the network's switch"] == 4000
     assert message(topology, a[:1], b[:1], 1000).seconds == pytest.approx(LATENCY_S + 1000 / NET)
     ((traffic,),) = exchange(topology, Exchange(), [a, b], 10**8)
     assert traffic.transfer_s == pytest.approx(10**8 / NET), "each exchanges a quarter, at the same time, over the same link"

@@ -58,4 +58,4 @@ def test_every_column_is_in_its_tables(columns):
 def test_its_plans_parse():
     (block,) = (block for block in re.findall(r"^```text\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL) if " 56/1 " in block)
     plans = [line.split("   ")[0] for line in block.splitlines()]
-    assert [len(Plan.parse(plan).replicas) for plan in plans] == [2, 1, 2]
+    assert [len(Plan.parse(plan).replicas) for plan in plans] == [2, 1, 2, 1, 2]

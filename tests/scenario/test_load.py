@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
+from hetsim.conditions import Conditions, Disturbance
+from hetsim.errors import ScenarioError
+from hetsim.hardware import Cluster, Device, DeviceType, Link, Node, Topology
 from hetsim.scenario import InputSpec, Measure, NetworkSpec, Scenario, Search, load_scenario, local_cluster
 from hetsim.workload import Chain, Layer, Training
 
@@ -112,8 +114,8 @@ def test_every_key_arrives(tmp_path):
         ),
         Search(("pipeline",), ("1f1b",), (3,)),
         Measure(5, 0, 120.0),
-        7,
-        path,
+        seed=7,
+        path=path,
     )
 
 
@@ -150,6 +152,71 @@ def test_a_link_that_nothing_uses_may_be_left_out(tmp_path, cluster, node_link, 
     loaded = load_scenario(write(tmp_path, text)).cluster
     assert loaded.nodes[0].link == node_link
     assert loaded.network == network
+
+
+TOPOLOGY = """
+  device_types: {K80: , V100: }
+  nodes:
+    - name: old
+      devices: {K80: 2}
+      wires:
+        - {between: [k80-0, slot], latency: 1 us, bandwidth: 12 GB/s}
+        - {between: [k80-1, slot], latency: 1 us, bandwidth: 12 GB/s}
+        - {between: [slot, old], latency: 4 us, bandwidth: 10 GB/s}
+    - {name: new, devices: {V100: 1}}
+  wires:
+    - {between: [old, rack], latency: 20 us, bandwidth: 1 GB/s, duplex: half}
+    - {between: [rack, new], latency: 30 us, bandwidth: 2 GB/s}
+"""
+
+
+def test_wires_make_a_topology(tmp_path):
+    loaded = load_scenario(write(tmp_path, SMALL.replace(" {local: mixed-cpu}", TOPOLOGY).replace("batch: 2", "batch: 3")))
+    topology = Topology(loaded.cluster)
+    assert topology.route("k80-0", "k80-1").resources == ("k80-0 > slot", "slot > k80-1")
+    assert topology.route("k80-0", "v100-0").latency_s == pytest.approx(55e-6)
+    assert topology.route("k80-0", "v100-0").resources[1:3] == ("slot > old", "old = rack")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (
+            "between: [k80-1, slot]",
+            "between: [k80-9, slot]",
+            "no wires lead from k80-1 to old. Devices are called k80-0, k80-1",
+        ),
+        ("between: [rack, new]", "between: [rack, nev]", "cluster.wires: no wires lead from old to new"),
+        ("between: [rack, new]", "between: [rack]", "expected at least"),
+        ("duplex: half", "duplex: both", "got \"both\", expected 'full' or 'half'"),
+    ],
+)
+def test_wires_that_lead_nowhere_are_told(tmp_path, old, new, fault):
+    text = SMALL.replace(" {local: mixed-cpu}", TOPOLOGY.replace(old, new)).replace("batch: 2", "batch: 3")
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(write(tmp_path, text))
+    assert fault in str(caught.value)
+
+
+SIMULATION = (
+    "simulation: {jitter: 0.02, disturbances: [{device: DEVICE, slowdown: 3, after: 20 ms, until: 60 ms, chance: 0.5}]}\n"
+)
+
+
+def test_conditions_arrive(tmp_path):
+    names = [device.name for device in local_cluster("mixed-cpu").devices]
+    text = SMALL + SIMULATION.replace("DEVICE", names[0])
+    assert load_scenario(write(tmp_path, text)).simulation == Conditions(
+        0.02, (Disturbance(names[0], 3.0, 0.02, 0.06, 0.5),)
+    )
+    for old, new, fault in (
+        ("DEVICE", "nobody", 'got "nobody", which the cluster has not'),
+        ("60 ms", "6 ms", "got 0.006 s, which is not after 0.02 s"),
+        ("0.5", "1.5", "got 1.5, expected less than or equal to 1"),
+    ):
+        with pytest.raises(ScenarioError) as caught:
+            load_scenario(write(tmp_path, SMALL + SIMULATION.replace(old, new).replace("DEVICE", names[0])))
+        assert fault in str(caught.value)
 
 
 def test_cuda_devices_without_an_index_take_the_ordinals_that_are_left(tmp_path):

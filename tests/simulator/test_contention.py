@@ -1,17 +1,20 @@
 """Steps in which something is shared or disturbed, against times worked out by hand."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from hetsim.conditions import Conditions, Disturbance
 from hetsim.costs import CostModel, CostTable, LayerCost
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
+from hetsim.memory import memory_over_time, memory_use
 from hetsim.plan import Plan
 from hetsim.schedule import Kind, make_schedule
-from hetsim.simulator import Disturbance, price, simulate, solve
-from hetsim.workload import Chain, Layer
+from hetsim.simulator import predict, price, simulate, solve
+from hetsim.workload import Chain, Layer, Training
 
 NET = Link("net", 0.0, 1e6)
 """A megabyte a second, so that a megabyte takes a second."""
@@ -100,9 +103,9 @@ def test_a_disturbed_device_computes_slower_while_it_lasts():
     plan = "n0.0[0:1] 2/1 | n0.1[0:1] 2/1"
     assert step_of(plan, costs).step_s == pytest.approx(6)
     assert step_of(plan, costs, Disturbance("n0.0", 1.5)).step_s == pytest.approx(9)
-    for_a_while = Disturbance("n0.0", 3.0, 10**9, 4 * 10**9)
+    for_a_while = Disturbance("n0.0", 3.0, 1.0, 4.0)
     assert step_of(plan, costs, for_a_while).step_s == pytest.approx(8), "in 3 s it does the work of 1"
-    twice = step_of(plan, costs, for_a_while, Disturbance("n0.0", 2.0, 4 * 10**9, 5 * 10**9))
+    twice = step_of(plan, costs, for_a_while, Disturbance("n0.0", 2.0, 4.0, 5.0))
     assert twice.step_s == pytest.approx(8.5)
 
 
@@ -155,7 +158,7 @@ def crowded(draw):
 @given(crowded())
 @settings(max_examples=80, deadline=None)
 def test_lanes_carry_what_they_can_and_every_byte_arrives(case):
-    """Nothing is lost or stuck: each action happens once; no lane carries more than its bandwidth times the step."""
+    """Nothing is lost or stuck: each action happens once; no resource carries more than its bandwidth times the step."""
     text, costs = case
     plan = Plan.parse(text)
     schedule, prices = make_schedule(plan, costs.chain), price(plan, costs)
@@ -167,8 +170,8 @@ def test_lanes_carry_what_they_can_and_every_byte_arrives(case):
     exchanges = [flow for row in prices.exchange for phase in row for flow in phase]
     busy_ns = {}
     for flow in messages + exchanges:
-        for lane, load in flow.load.items():
-            busy_ns[lane] = busy_ns.get(lane, 0.0) + load * flow.transfer_ns
+        for resource, load in flow.load.items():
+            busy_ns[resource] = busy_ns.get(resource, 0.0) + load * flow.transfer_ns
     assert all(busy <= timeline.step_s * 1e9 + len(timeline.spans) for busy in busy_ns.values())
     for span in timeline.spans:
         if "SEND" in span.kind:
@@ -176,3 +179,50 @@ def test_lanes_carry_what_they_can_and_every_byte_arrives(case):
             assert span.end_ns - span.start_ns >= prices.send[span.device, stage, span.kind].duration_ns
     if "ps@" not in text:
         assert round(timeline.step_s * 1e9) >= solve(schedule, prices).step_ns, "the recurrence is a lower bound"
+
+
+@given(crowded())
+@settings(max_examples=40, deadline=None)
+def test_memory_comes_and_goes_and_never_exceeds_its_peak(case):
+    text, costs = case
+    plan = Plan.parse(text)
+    layers = tuple(replace(layer, saved_bytes_per_sample=1000 * (i + 1)) for i, layer in enumerate(costs.chain.layers))
+    costs = CostModel(replace(costs.chain, layers=layers), costs.cluster, costs.table)
+    training = Training(plan.global_batch, "adamw")
+    timeline = simulate(make_schedule(plan, costs.chain), price(plan, costs))
+    assume(all(span.end_ns > span.start_ns for span in timeline.spans if span.kind is Kind.FORWARD))
+    curves = memory_over_time(timeline, plan, costs, training)
+    for use in memory_use(plan, costs, training):
+        held = [size for _, size in curves[use.device]]
+        base = use.parameters_bytes + use.optimizer_bytes + use.buffers_bytes
+        assert held[-1] == base == min(held), "it returns to its base and never falls below"
+        assert use.peak_bytes - use.gradients_bytes <= max(held) <= use.peak_bytes
+
+
+def test_interleaved_stages_halve_the_bubble():
+    """(P - 1) / v of a microbatch's time is lost at each end (Narayanan et al. 2021, section 2.2.2)."""
+    costs = costs_of([4], layers=8)
+    devices = [f"n0.{i}" for i in range(4)]
+    plain = " > ".join(f"{d}[{2 * i}:{2 * i + 2}]" for i, d in enumerate(devices))
+    folded = " > ".join(f"{devices[i % 4]}[{i}:{i + 1}]" for i in range(8))
+    work_s = 8 * 2 * 3.0
+    assert step_of(f"{plain} 8/8; 1f1b", costs).step_s == pytest.approx(work_s + 3 * 6.0)
+    assert step_of(f"{folded} 8/8; interleaved", costs).step_s == pytest.approx(work_s + 3 * 6.0 / 2)
+    timeline = step_of(f"{folded} 8/8; interleaved", costs)
+    assert [timeline.utilisation(d) for d in devices] == pytest.approx([work_s / (work_s + 9)] * 4)
+
+
+def test_possible_disturbances_widen_the_interval_and_certain_ones_move_the_step():
+    costs = costs_of([2])
+    plan, training = Plan.parse("n0.0[0:1] 1/1 | n0.1[0:1] 1/1"), Training(2)
+    usual = predict(plan, costs, training)
+    sure = predict(plan, costs, training, conditions=Conditions(disturbances=(Disturbance("n0.0", 2.0),)))
+    assert sure.step_s == pytest.approx(2 * usual.step_s)
+    assert sure.limited_by == "compute on n0.0 (100%)"
+    rare = predict(plan, costs, training, conditions=Conditions(disturbances=(Disturbance("n0.0", 2.0, chance=0.2),)))
+    assert rare.step_s == usual.step_s
+    longer = sum(drawn > 1.5 * usual.step_s for drawn in rare.draws_s) / len(rare.draws_s)
+    assert 0.1 < longer < 0.3
+    shaky = predict(plan, costs, training, conditions=Conditions(jitter=0.3))
+    assert shaky.high_s > usual.high_s
+    assert shaky == predict(plan, costs, training, conditions=Conditions(jitter=0.3)), "seeded"

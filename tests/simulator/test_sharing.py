@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hetsim.simulator.sharing import Clockwork, Sharing, Work, max_min
 
-LANES = ("x", "y", "z")
+RESOURCES = ("x", "y", "z")
 
 
 def work(load, weight=1.0):
@@ -44,7 +44,7 @@ def test_a_late_one_slows_the_rest_of_an_early_one():
 
 
 def test_what_one_cannot_use_the_others_get():
-    """Of a lane of 10 bytes/s, one that can do no more than 2 leaves 4 to each of the other two (Bertsekas & Gallager)."""
+    """Of a resource of 10 bytes/s, one that can do no more than 2 leaves 4 to each of the other two (Bertsekas & Gallager)."""
     slow, quick, other = work({"x": 0.2}, 2.0), work({"x": 1.0}, 10.0), work({"x": 1.0}, 10.0)
     shares = max_min([slow, quick, other], ["x"])
     assert shares[slow] == 1.0
@@ -59,28 +59,28 @@ def test_the_long_path_gets_the_least_share():
 
 
 def test_bytes_are_shared_and_not_durations():
-    """A lane of 10 bytes/s; one flow could take all of it, the other 5 on a slower lane of its own: 5 bytes/s each."""
+    """A resource of 10 bytes/s; one flow could take all of it, the other 5 on a slower resource of its own: 5 bytes/s each."""
     wide, narrow = work({"x": 1.0}, 10.0), work({"x": 0.5}, 5.0)
     shares = max_min([wide, narrow], ["x"])
     assert shares[narrow] == 1.0
     assert shares[wide] == pytest.approx(0.5)
 
 
-loads = st.dictionaries(st.sampled_from(LANES), st.floats(0.05, 1.0), min_size=1)
+loads = st.dictionaries(st.sampled_from(RESOURCES), st.floats(0.05, 1.0), min_size=1)
 flows = st.lists(st.tuples(loads, st.floats(0.1, 10.0)), min_size=1, max_size=8)
 
 
 @given(flows)
 def test_every_flow_has_a_full_lane_on_which_nobody_gets_more(rows):
-    """Which is what max-min fair means (Bertsekas & Gallager 1992, section 6.5.2), and no lane is above its capacity."""
+    """Which is what max-min fair means (Bertsekas & Gallager 1992, section 6.5.2), and no resource is above its capacity."""
     works = [work(load, weight) for load, weight in rows]
-    shares = max_min(works, LANES)
-    used = {lane: sum(shares[w] * w.load.get(lane, 0.0) for w in works) for lane in LANES}
+    shares = max_min(works, RESOURCES)
+    used = {resource: sum(shares[w] * w.load.get(resource, 0.0) for w in works) for resource in RESOURCES}
     assert all(total <= 1 + 1e-6 for total in used.values())
     rate = {w: shares[w] * w.weight for w in works}
     for w in works:
-        full = [lane for lane in w.load if used[lane] >= 1 - 1e-6]
-        bottleneck = any(all(rate[o] <= rate[w] * (1 + 1e-6) for o in works if lane in o.load) for lane in full)
+        full = [resource for resource in w.load if used[resource] >= 1 - 1e-6]
+        bottleneck = any(all(rate[o] <= rate[w] * (1 + 1e-6) for o in works if resource in o.load) for resource in full)
         assert shares[w] == 1.0 or bottleneck
 
 
@@ -101,7 +101,7 @@ def test_equals_a_fluid_model_in_small_steps_of_events(rows):
 
 
 def fluid(jobs):
-    """The same by a loop from event to event, with shares from bisection on the common rate, lane by lane."""
+    """The same by a loop from event to event, with shares from bisection on the common rate, resource by resource."""
     left = {name: float(duration) for name, (_, duration, _, _) in jobs.items()}
     now, ends = 0.0, {}
     while left:
@@ -126,7 +126,9 @@ def shares_by_bisection(loads):
 
         def fits(rate, fixed=fixed):
             shares = {name: fixed.get(name, min(1.0, rate)) for name in loads}
-            return all(sum(shares[n] * load.get(lane, 0.0) for n, load in loads.items()) <= 1 + 1e-12 for lane in LANES)
+            return all(
+                sum(shares[n] * load.get(resource, 0.0) for n, load in loads.items()) <= 1 + 1e-12 for resource in RESOURCES
+            )
 
         low, high = 0.0, 1.0
         if fits(1.0):
@@ -135,6 +137,12 @@ def shares_by_bisection(loads):
             middle = (low + high) / 2
             low, high = (middle, high) if fits(middle) else (low, middle)
         shares = {name: fixed.get(name, low) for name in loads}
-        full = [lane for lane in LANES if sum(shares[n] * load.get(lane, 0.0) for n, load in loads.items()) >= 1 - 1e-9]
-        fixed |= {name: low for name, load in loads.items() if name not in fixed and any(lane in full for lane in load)}
+        full = [
+            resource
+            for resource in RESOURCES
+            if sum(shares[n] * load.get(resource, 0.0) for n, load in loads.items()) >= 1 - 1e-9
+        ]
+        fixed |= {
+            name: low for name, load in loads.items() if name not in fixed and any(resource in full for resource in load)
+        }
     return fixed
