@@ -157,7 +157,7 @@ def crowded(draw):
 
 @given(crowded())
 @settings(max_examples=80, deadline=None)
-def test_lanes_carry_what_they_can_and_every_byte_arrives(case):
+def test_resources_carry_what_they_can_and_every_byte_arrives(case):
     """Nothing is lost or stuck: each action happens once; no resource carries more than its bandwidth times the step."""
     text, costs = case
     plan = Plan.parse(text)

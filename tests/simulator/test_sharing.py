@@ -71,7 +71,7 @@ flows = st.lists(st.tuples(loads, st.floats(0.1, 10.0)), min_size=1, max_size=8)
 
 
 @given(flows)
-def test_every_flow_has_a_full_lane_on_which_nobody_gets_more(rows):
+def test_every_flow_has_a_full_resource_on_which_nobody_gets_more(rows):
     """Which is what max-min fair means (Bertsekas & Gallager 1992, section 6.5.2), and no resource is above its capacity."""
     works = [work(load, weight) for load, weight in rows]
     shares = max_min(works, RESOURCES)
