@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from calibration.fingerprint import fingerprint
 from calibration.keys import network_key
@@ -20,7 +20,7 @@ from calibration.points import Point, curve_microbatches, gradient_sizes, messag
 from calibration.store import SampleStore, digest
 from calibration.table import Closing, Conditions, closing, conditions, cost_table
 from calibration.workers import Workers
-from hetsim.costs import CostTable
+from hetsim.costs import CostTable, Operation
 from hetsim.costs.files import write_layer_costs, write_transfer_costs
 from hetsim.hardware import Cluster, Device
 from hetsim.scenario.types import Scenario
@@ -235,7 +235,7 @@ class Calibration:
 
     def _link_key(self) -> str:
         names = [(device.name, device.cores) for device in self._scenario.cluster.devices]
-        return digest("links", names, self._prints, self._link_sizes())
+        return digest("links", names, self._prints, self._link_sizes(), list(get_args(Operation)))
 
     def _network_key(self, network: str) -> str:
         return network_key(self._specs[network], self._scenario.seed)

@@ -1,4 +1,4 @@
-"""Times messages and all-reduces between the devices, over a process group of the workers. Runs inside a worker.
+"""Times messages and collective operations between the devices, over a process group of the workers. Runs inside a worker.
 
 Every rank notes when it starts and ends on the host's monotonic clock, which all processes of one host share; the
 coordinator takes the time from the last start to the last end.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -21,6 +21,7 @@ from calibration import beside
 from hetsim.costs import Operation
 
 Stamps = list[tuple[int, int]]
+Call = Callable[[], object]
 
 PACKED_WIDTH = 512
 PACKED_LAYERS = (1, 4, 16)
@@ -29,7 +30,7 @@ PACKED_LAYERS = (1, 4, 16)
 MOST_RANKS_FOR_ALL_GROUPS = 4
 
 LARGE_BYTES = 1 << 20
-SMALL_REPEATS, LARGE_REPEATS = 60, 15
+SMALL_REPEATS, LARGE_REPEATS = 60, 30
 """Below 1 MiB single timings scatter by half and more, so it takes many."""
 
 
@@ -66,7 +67,10 @@ def time_links(
             dist.barrier()
             if rank in members:
                 devices = [names[member] for member in members]
-                rows += [_row("all_reduce", devices, size, _all_reduce(size, device, group)) for size in reduce_bytes]
+                for operation, prepare in COLLECTIVES.items():
+                    rows += [
+                        _row(operation, devices, size, _collective(prepare, size, device, group)) for size in reduce_bytes
+                    ]
         alone = [dist.new_group([member]) for member in range(len(names))][rank]
         rows += [_row("bucket", [device_type], *_packing(layers, alone, device)) for layers in PACKED_LAYERS]
         rows += beside.rows(beside.time_beside(rank, len(names), send_bytes, reduce_bytes, device), device_type)
@@ -142,7 +146,7 @@ def _packing(layers: int, alone: dist.ProcessGroup, device: torch.device) -> tup
 
 
 def reduce_groups(world: int) -> list[tuple[int, ...]]:
-    """The groups of ranks whose all-reduce is timed: all of two and more up to four ranks, else the pairs and the whole.
+    """The groups of ranks whose collectives are timed: all of two and more up to four ranks, else the pairs and the whole.
 
     Other groups are priced from the figures of their links.
     """
@@ -150,17 +154,56 @@ def reduce_groups(world: int) -> list[tuple[int, ...]]:
     return [group for size in sizes for group in combinations(range(world), size)]
 
 
-def _all_reduce(size: int, device: torch.device, group: dist.ProcessGroup) -> Stamps:
+def _all_reduce(size: int, device: torch.device, group: dist.ProcessGroup) -> Call:
     value = _tensor(size, device)
+    return lambda: dist.all_reduce(value, group=group)
+
+
+def _all_gather(size: int, device: torch.device, group: dist.ProcessGroup) -> Call:
+    whole, part = _whole_and_part(size, device, group)
+    return lambda: dist.all_gather_into_tensor(whole, part, group=group)
+
+
+def _reduce_scatter(size: int, device: torch.device, group: dist.ProcessGroup) -> Call:
+    whole, part = _whole_and_part(size, device, group)
+    return lambda: dist.reduce_scatter_tensor(part, whole, group=group)
+
+
+def _broadcast(size: int, device: torch.device, group: dist.ProcessGroup) -> Call:
+    value = _tensor(size, device)
+    return lambda: dist.broadcast(value, group=group, group_src=0)
+
+
+COLLECTIVES: dict[Operation, Callable[[int, torch.device, dist.ProcessGroup], Call]] = {
+    "all_reduce": _all_reduce,
+    "all_gather": _all_gather,
+    "reduce_scatter": _reduce_scatter,
+    "broadcast": _broadcast,
+}
+"""What is timed over groups: (bytes, device, group) -> one call of it. What is gathered or scattered has so many bytes in all."""
+
+
+def _whole_and_part(size: int, device: torch.device, group: dist.ProcessGroup) -> tuple[torch.Tensor, torch.Tensor]:
+    part = _tensor(size // group.size(), device)
+    return part.repeat(group.size()), part
+
+
+def _collective(
+    prepare: Callable[[int, torch.device, dist.ProcessGroup], Call],
+    size: int,
+    device: torch.device,
+    group: dist.ProcessGroup,
+) -> Stamps:
+    """Stamps of a collective operation, in which all ranks of `group` set off together."""
+    call = prepare(size, device, group)
     stamps: Stamps = []
     for repeat in range(_repeats(size) + 2):
         dist.barrier(group)
         start = time.perf_counter_ns()
-        dist.all_reduce(value, group=group)
+        call()
         _settle(device)
         if repeat >= 2:
             stamps.append((start, time.perf_counter_ns()))
-        value.fill_(1.0)
     return stamps
 
 

@@ -63,7 +63,7 @@ def buckets(plan: Plan, chain: Chain) -> tuple[Bucket, ...]:
         return ()
     rows: list[Bucket] = []
     for segment in segments(plan, chain):
-        rows += _fill(segment, chain, first_index=len(rows))
+        rows += _fill(segment, chain, first_index=len(rows), whole=plan.exchange.whole)
     return tuple(rows)
 
 
@@ -71,7 +71,7 @@ def _holder(plan: Plan, replica: int, layer: int) -> str:
     return next(stage.device for stage in plan.replicas[replica].stages if layer in stage.layers)
 
 
-def _fill(segment: Segment, chain: Chain, first_index: int) -> list[Bucket]:
+def _fill(segment: Segment, chain: Chain, first_index: int, *, whole: bool) -> list[Bucket]:
     rows: list[Bucket] = []
     size_bytes = tensors = 0
     last_layer = segment.start
@@ -84,7 +84,7 @@ def _fill(segment: Segment, chain: Chain, first_index: int) -> list[Bucket]:
             size_bytes += elements * chain.element_bytes
             tensors += 1
             last_layer = layer
-            if size_bytes >= (BUCKET_BYTES if rows else FIRST_BUCKET_BYTES):
+            if not whole and size_bytes >= (BUCKET_BYTES if rows else FIRST_BUCKET_BYTES):
                 close()
                 size_bytes = tensors = 0
     if tensors:

@@ -56,8 +56,12 @@ class Exchange:
     servers: tuple[str, ...] = ()
     """Of `ps`: the nodes that hold the parameters, each an equal part."""
 
+    whole: bool = False
+    """Whether a segment's gradients go as one message after the last backward, rather than in buckets during it."""
+
     def __str__(self) -> str:
-        return f"ps@{'+'.join(self.servers)}" if self.kind == "ps" else self.kind
+        text = f"ps@{'+'.join(self.servers)}" if self.kind == "ps" else self.kind
+        return f"whole {text}" if self.whole else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +211,12 @@ class Plan:
 
 
 def _parse_exchange(word: str, whole: str) -> Exchange:
-    kind, _, servers = word.partition("@")
+    at_once = word.startswith("whole ")
+    kind, _, servers = word.removeprefix("whole ").partition("@")
     if kind == "ps" and servers:
-        return Exchange("ps", tuple(name.strip() for name in servers.split("+")))
+        return Exchange("ps", tuple(servers.split("+")), at_once)
     if not servers and (known := [name for name in EXCHANGES if name == kind != "ps"]):
-        return Exchange(known[0])
+        return Exchange(known[0], whole=at_once)
     raise PlanError(
         Problem(
             f'plan "{whole}"',

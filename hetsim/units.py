@@ -98,6 +98,14 @@ def format_bytes(size_bytes: float) -> str:
     return f"{size_bytes:.0f} B"
 
 
+def format_bandwidth(bytes_per_s: float) -> str:
+    """A rate in decimal units and three significant figures, e.g. `12.5 GB/s`."""
+    unit, scale = next(
+        ((u, s) for u, s in (("TB/s", 1e12), ("GB/s", 1e9), ("MB/s", 1e6), ("kB/s", 1e3)) if bytes_per_s >= s), ("B/s", 1.0)
+    )
+    return f"{bytes_per_s / scale:.3g} {unit}"
+
+
 def format_percent(share: float, *, sign: bool = False) -> str:
     """A share as a percentage with one decimal, e.g. `0.031` as `3.1 %`; with `sign`, `+3.1 %`."""
     return f"{share * 100:{'+' if sign else ''}.1f} %"

@@ -25,7 +25,15 @@ names = st.text(st.sampled_from("abz09_.-/"), min_size=1, max_size=8)
 counts = st.integers(0, 10**6)
 stages = st.builds(Stage, names, counts, counts, st.lists(names, max_size=2).map(tuple))
 exchanges = st.sampled_from(
-    [Exchange(), Exchange("tree"), Exchange("hierarchical"), Exchange("ps", ("n",)), Exchange("ps", ("n", "m"))]
+    [
+        Exchange(),
+        Exchange("tree"),
+        Exchange("hierarchical"),
+        Exchange("ps", ("n",)),
+        Exchange("ps", ("n", "m")),
+        Exchange(whole=True),
+        Exchange("ps", ("n",), whole=True),
+    ]
 )
 replicas = st.builds(Replica, st.lists(stages, min_size=1, max_size=4).map(tuple), counts, counts)
 

@@ -50,13 +50,16 @@ def show(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw the layers' batch curves to this file (.svg or .png), too.")
     ] = None,
+    links: Annotated[
+        bool, typer.Option("--links", help="Show communication instead: latency, bandwidths, plateau of each operation.")
+    ] = False,
     costs: Costs = Path("runs/costs"),
     output: Format = "table",
 ) -> None:
     """Show what each layer costs on each device type, how sure that is, and where it comes from."""
     from hetsim.cli.costs_show import show as run
 
-    run(which, networks, layers, device_types, plot, costs, output)
+    run(which, networks, layers, device_types, plot, costs, output, links=links)
 
 
 @app.command(

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from hetsim.cli.costs_links import link_documents, link_rows, print_links
 from hetsim.cli.costs_source import find_source
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
@@ -30,6 +31,8 @@ def show(
     plot: Path | None,
     costs: Path,
     output: OutputFormat,
+    *,
+    links: bool,
 ) -> None:
     """Show the costs that `which` names, and draw their curves to `plot`.
 
@@ -46,8 +49,14 @@ def show(
         raise InputError(f"{source.path} has no cost of such a layer on such a device type")
     if plot is not None:
         _draw(shown, plot)
+    fits = link_rows(source) if links else []
+    if links and not fits:
+        talk(f"{source.path} has no timings of communication between devices")
     if output == "json":
-        print_json({"schema_version": SCHEMA_VERSION, "path": source.path, "tables": [_document(table) for table in shown]})
+        document = {"schema_version": SCHEMA_VERSION, "path": source.path, "tables": [_document(table) for table in shown]}
+        print_json(document | ({"links": link_documents(fits)} if links else {}))
+    elif links:
+        print_links(fits)
     else:
         _print(shown)
 

@@ -45,6 +45,9 @@ OPTIONAL_TRANSFER_COLUMNS = ("spread", "samples")
 _GROUPS: dict[Operation, tuple[int, float, str]] = {
     "send_recv": (2, 2, "two devices, as a;b"),
     "all_reduce": (2, math.inf, "two devices or more, as a;b;c"),
+    "all_gather": (2, math.inf, "two devices or more, as a;b;c"),
+    "reduce_scatter": (2, math.inf, "two devices or more, as a;b;c"),
+    "broadcast": (2, math.inf, "two devices or more, as a;b;c"),
     "bucket": (1, 1, "one device type"),
     "post_send": (1, 1, "one device type"),
     "post_receive": (1, 1, "one device type"),

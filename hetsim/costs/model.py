@@ -155,15 +155,15 @@ class CostModel:
 
     def beside_send_s(self, device: str, size_bytes: int) -> float:
         """Seconds by which sending a message lengthens the computation beside it; 0 where not measured."""
-        return self._own_work_s("beside_send", device, size_bytes)
+        return self._beside_s("beside_send", device, size_bytes)
 
     def beside_receive_s(self, device: str, size_bytes: int) -> float:
         """Seconds by which receiving a message lengthens the computation beside it; 0 where not measured."""
-        return self._own_work_s("beside_receive", device, size_bytes)
+        return self._beside_s("beside_receive", device, size_bytes)
 
     def beside_reduce_s(self, device: str, size_bytes: int) -> float:
         """Seconds by which a bucket's all-reduce lengthens the backward beside it; 0 where not measured."""
-        return self._own_work_s("beside_reduce", device, size_bytes)
+        return self._beside_s("beside_reduce", device, size_bytes)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -185,6 +185,19 @@ class CostModel:
     def _own_work_s(self, operation: Operation, device: str, size_bytes: int) -> float:
         measured = self._transfer(operation, (self._type_of[device],))
         return measured.at(size_bytes).seconds if measured is not None and size_bytes else 0.0
+
+    def _beside_s(self, operation: Operation, device: str, size_bytes: int) -> float:
+        """Proportional to the bytes: the difference of two noisy times is too rough for a curve of its own."""
+        return self._beside_rates.get((operation, self._type_of[device]), 0.0) * size_bytes
+
+    @cached_property
+    def _beside_rates(self) -> dict[tuple[Operation, str], float]:
+        """(operation, device type) -> seconds for each byte: the median over the sizes."""
+        rates: dict[tuple[Operation, str], list[float]] = defaultdict(list)
+        for row in self.table.transfers:
+            if row.operation.startswith("beside_") and row.size_bytes:
+                rates[row.operation, row.group[0]].append(row.seconds / row.size_bytes)
+        return {key: statistics.median(found) for key, found in rates.items()}
 
     def _time(self, times: _Times, device: str, layer: int, tensor_parallel: int, *, pipelined: bool) -> Curve:
         kind, name = self._type_of[device], self.chain.layers[layer].name

@@ -22,6 +22,9 @@ Provenance = Literal["measured", "interpolated", "extrapolated", "transferred", 
 Operation = Literal[
     "send_recv",
     "all_reduce",
+    "all_gather",
+    "reduce_scatter",
+    "broadcast",
     "bucket",
     "post_send",
     "post_receive",
@@ -29,9 +32,9 @@ Operation = Literal[
     "beside_receive",
     "beside_reduce",
 ]
-"""What a transfer row times: one message to a neighbour; a sum over a group; or what a device's own processor spends: on packing
-gradients into a bucket, on handing a message over, on posting a receive, and how much longer it computes beside a message that it
-sends or receives, or beside a sum."""
+"""What a transfer row times: one message to a neighbour; a sum over a group, and its like, by the bytes of the whole; or what a
+device's own processor spends: on packing gradients into a bucket, on handing a message over, on posting a receive, and how much
+longer it computes beside a message that it sends or receives, or beside a sum."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,28 @@ def test_show_by_name_folder_file_and_scenario_is_the_same(hetsim, costs, scenar
     assert {row["device_type"] for table in quoted["tables"] for row in table["rows"]} == {"K80", "V100"}
 
 
+def test_show_tells_what_links_give(hetsim, costs):
+    """Made of 50 µs and 2 GB/s, which is what it says."""
+    sizes = [1 << n for n in range(10, 27, 2)]
+    rows = [TransferCost("all_gather", ("a", "b"), size, 50e-6 + size / 2e9, samples=5) for size in sizes]
+    write_transfer_costs(costs / "office" / "transfers.csv", [*rows, TransferCost("bucket", ("cpu",), 8, 1e-6)])
+    (link,) = hetsim.json("costs", "show", "office", "--links")["links"]
+    assert (link["operation"], link["group"], link["sizes"]) == ("all_gather", ["a", "b"], 9)
+    assert link["latency_s"] == pytest.approx(50e-6)
+    assert link["regimes"] == [{"from_bytes": 0, "bytes_per_s": pytest.approx(2e9)}]
+    shown = hetsim("costs", "show", "office", "--links")
+    assert shown.returncode == 0
+    assert "50.0 µs" in shown.stdout
+    assert "2 GB/s from 0 B" in shown.stdout
+    assert "links" not in hetsim.json("costs", "show", "office")
+
+
+def test_show_of_links_that_nobody_timed(hetsim, costs):
+    shown = hetsim("costs", "show", "office", "--links")
+    assert shown.returncode == 0
+    assert "no timings of communication between devices" in shown.stderr
+
+
 def test_show_draws_and_narrows(hetsim, costs, tmp_path):
     done = hetsim("costs", "show", "office", "--layer", "l1", "--plot", "curves.svg")
     assert done.returncode == 0
