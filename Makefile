@@ -31,12 +31,15 @@ clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .PHONY: accuracy-public
-accuracy-public: $(STAMP)  ## how well costs carry over to GPUs and batches never measured, on published step times; folder: HETSIM_PUBLIC_DATA
+accuracy-public: $(STAMP)  ## published measurements: GPUs and batches never measured, and measured plans; folder: HETSIM_PUBLIC_DATA
 	$(BIN)/python -m benchmarks.transfer_public
 	$(BIN)/python -m benchmarks.curves_public
+	$(BIN)/python -m benchmarks.sailor_public
 
 .PHONY: accuracy-live
-accuracy-live: $(STAMP)  ## on this machine: whether parts add up, transfer between its device types, curves between their points; keep it quiet for a quarter of an hour
+accuracy-live: $(STAMP)  ## on this machine: whether parts add up, transfer between its device types, curves, memory; keep it quiet for twenty minutes
 	$(BIN)/python -m benchmarks.closing_live --folder runs/accuracy
 	$(BIN)/python -m benchmarks.transfer_live --folder runs/accuracy
 	$(BIN)/python -m benchmarks.curves_live
+	$(BIN)/hetsim calibrate scenarios/mixed_cpu.yaml
+	$(BIN)/python -m benchmarks.memory_live

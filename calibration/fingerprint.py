@@ -12,7 +12,7 @@ import psutil
 from hetsim.hardware import Device, DeviceType
 from hetsim.hardware.binding import environment
 
-METHOD = 5
+METHOD = 6
 """Raised when the way of timing changes, so that old and new timings are not mixed."""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibration.statistics import summarise
-from hetsim.costs import CANARY, STEP, CostTable, LayerCost, TransferCost
+from hetsim.costs import CANARY, CONTEXT, STEP, WORKSPACE, CostTable, LayerCost, TransferCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Closing:
     microbatch: int
     parts_s: float
     whole_s: float
+    marks: float
+    """What the marks add to forward and backward, as a share of them: the median of the pairs of steps with and without."""
 
     @property
     def error(self) -> float:
@@ -46,6 +48,7 @@ def cost_table(
         accumulation_s = _accumulation_s(mine, speeds_s[kind])
         layers += [cost for row in mine for cost in _layer_costs(row, _correction(row, speeds_s[kind]), accumulation_s)]
     layers += _step_costs(rows)
+    layers += _held_bytes(rows)
     layers += [
         LayerCost(kind, CANARY, 1, seconds, 0.0, samples=len(canaries[kind]))
         for kind, seconds in speeds_s.items()
@@ -84,7 +87,7 @@ def _conditions(kind: str, rows: Sequence[Mapping[str, Any]]) -> Conditions:
 def closing(points: Iterable[Mapping[str, Any]]) -> tuple[Closing, ...]:
     """The closing test of every point."""
     return tuple(
-        Closing(row["device_type"], row["microbatch"], _parts_s(row), summarise(row["whole_s"]).median_s)
+        Closing(row["device_type"], row["microbatch"], _parts_s(row), summarise(row["whole_s"]).median_s, _marks(row))
         for row in points
         if row["whole_s"]
     )
@@ -140,6 +143,7 @@ def _layer_costs(row: Mapping[str, Any], correction: float = 1.0, accumulation_s
             max(0.0, correction * _median(layer["backward_s"]) - adding * added_s[name]),
             correction * scale * updates_s[name],
             accumulate_s=None if accumulation_s is None else added_s[name],
+            saved_bytes=row.get("saved_bytes", {}).get(name),
             spread=spread,
             samples=len(layer["forward_s"]),
             in_flight=row["in_flight"],
@@ -160,17 +164,37 @@ def _step_costs(rows: Sequence[Mapping[str, Any]]) -> list[LayerCost]:
     ]
 
 
+def _held_bytes(rows: Sequence[Mapping[str, Any]]) -> list[LayerCost]:
+    """What a step holds beside what is known of the layers, by microbatch; and what a process of a type holds by itself.
+
+    Of that the least counts: old memory that is not given back, because something new lies in it, makes it look like more.
+    """
+    told = [row for row in rows if row.get("workspace_bytes") is not None]
+    contexts: dict[str, int] = {}
+    for row in told:
+        contexts[row["device_type"]] = min(row["context_bytes"], contexts.get(row["device_type"], row["context_bytes"]))
+    steps = [(row["device_type"], WORKSPACE, row["microbatch"], row["workspace_bytes"]) for row in told]
+    processes = [(kind, CONTEXT, 1, size) for kind, size in contexts.items()]
+    return [LayerCost(kind, name, at, 0.0, 0.0, saved_bytes=size, samples=1) for kind, name, at, size in steps + processes]
+
+
+def _marks(row: Mapping[str, Any]) -> float:
+    return statistics.median(marked / whole - 1 for whole, marked in _pairs_s(row))
+
+
 def _gap_s(row: Mapping[str, Any]) -> float:
     """Forward and backward of a whole step minus those of the marked one right before it: the median of the pairs.
 
     A burst of other work on the machine lengthens both of a pair, or spoils one pair alone.
     """
+    return statistics.median(whole - marked for whole, marked in _pairs_s(row))
+
+
+def _pairs_s(row: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """Forward and backward of each whole step and of the marked one right before it."""
     columns = ("whole_s", "whole_update_s", "marked_s", "marked_update_s")
-    pairs = zip(*(row[column] for column in columns), strict=True)
-    gaps: list[float] = [
-        whole - whole_update - marked + marked_update for whole, whole_update, marked, marked_update in pairs
-    ]
-    return statistics.median(gaps)
+    rows = zip(*(row[column] for column in columns), strict=True)
+    return [(whole - whole_update, marked - marked_update) for whole, whole_update, marked, marked_update in rows]
 
 
 def _transfer_cost(row: Mapping[str, Any]) -> TransferCost:

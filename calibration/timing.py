@@ -15,12 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hetsim.hardware.footprint import PeakWatch
+from hetsim.models.intake import run_layers
 from hetsim.models.network import DTYPES, Network
 from hetsim.models.optimizer import make_optimizer
 from hetsim.workload import Training
 
 STANDING_RATE = 1e-12
 """Learning rate while timing: the update costs the same and the network stays what it is."""
+
+COPIES = 5
+"""Timings of bringing a batch to the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,25 @@ class MarkedStep:
 
 @dataclass(frozen=True, slots=True)
 class PlainStep:
-    """Seconds of one step as a training loop runs it, and of the optimizer's part of it."""
+    """Seconds of one step as a training loop runs it, of the optimizer's part of it, and of setting the gradients back in that."""
 
     total_s: float
     update_s: float
+    zero_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes that a step and its process hold."""
+
+    saved_bytes: list[int]
+    """By layer: what autograd keeps from forward to backward, each storage once, parameters not at all."""
+
+    workspace_bytes: int | None
+    """What a step takes at its worst moment beside gradients and what autograd keeps; None where nobody can tell."""
+
+    context_bytes: int | None
+    """What the process takes beside the network and its optimizer; None where nobody can tell."""
 
 
 class Clock:
@@ -101,8 +121,21 @@ class InPlaceTimer:
 
     def batch(self, samples: int) -> tuple[Tensor, Tensor]:
         """Random data of the network's own shape, on the device, floats in the training dtype."""
-        generator = torch.Generator().manual_seed(self._seed + samples)
-        inputs, targets = self._network.make_batch(samples, generator)
+        return self._on_device(*self._host_batch(samples))
+
+    def copy_s(self, samples: int) -> list[float]:
+        """Timings of bringing a batch to the device, from memory of the host that is not pinned."""
+        batch = self._host_batch(samples)
+        for _ in range(COPIES):
+            self._clock.lap()
+            self._on_device(*batch)
+            self._clock.mark()
+        return [lap[0] for lap in self._clock.laps_s()]
+
+    def _host_batch(self, samples: int) -> tuple[Tensor, Tensor]:
+        return self._network.make_batch(samples, torch.Generator().manual_seed(self._seed + samples))
+
+    def _on_device(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         dtype = self._dtype if inputs.is_floating_point() else inputs.dtype
         return inputs.to(self._device, dtype), targets.to(self._device)
 
@@ -112,16 +145,34 @@ class InPlaceTimer:
         torch.autograd.backward(self._network.loss(self._model(inputs), targets))
         self._clock.mark()
         self._optimizer.step()
+        self._clock.mark()
         self._optimizer.zero_grad()
         self._clock.mark()
-        ((compute_s, update_s),) = self._clock.laps_s()
-        return PlainStep(compute_s + update_s, update_s)
+        ((compute_s, step_s, zero_s),) = self._clock.laps_s()
+        return PlainStep(compute_s + step_s + zero_s, step_s + zero_s, zero_s)
 
     def accumulation_s(self, inputs: Tensor, targets: Tensor) -> float:
         """What the backward of a second microbatch takes longer than that of the first, to whose gradients it adds; no update."""
         first_s, second_s = (self._backward_s(inputs, targets) for _ in range(2))
         self._optimizer.zero_grad()
         return second_s - first_s
+
+    def footprint(self, inputs: Tensor, targets: Tensor) -> Footprint:
+        """What a step holds in memory, and what the process holds beside it."""
+        saved = [run.saved_bytes for run in run_layers(self._network.name, self._model, inputs)]
+        parameters_bytes = sum(p.nbytes for p in self._model.parameters())
+        gradients_bytes = sum(p.nbytes for p in self._model.parameters() if p.requires_grad)
+        watch = PeakWatch(self._device)
+        self.plain_step(inputs, targets)
+        most, context = watch.peak_bytes(), watch.beside_bytes(parameters_bytes + self._state_bytes())
+        workspace = None if most is None else max(0, most - gradients_bytes - sum(saved))
+        return Footprint(saved, workspace, context)
+
+    def _state_bytes(self) -> int:
+        """What all optimizers keep."""
+        optimizers = [self._optimizer, *(optimizer for optimizer in self._optimizer_of if optimizer is not None)]
+        states = (value for optimizer in optimizers for state in optimizer.state.values() for value in state.values())
+        return sum(value.nbytes for value in states if isinstance(value, Tensor))
 
     def _backward_s(self, inputs: Tensor, targets: Tensor) -> float:
         loss = self._network.loss(self._model(inputs), targets)

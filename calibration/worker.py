@@ -9,8 +9,10 @@ import os
 import select
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TextIO
+
+from torch import Tensor
 
 from calibration.crowding import CoreWatch
 from calibration.links import time_links
@@ -100,9 +102,17 @@ class _Worker:
             rounds.append(_Round(canary_s, marked, plain, accumulation_s, watch.crowded))
             median_s = summarise([r.marked.total_s for r in _kept(rounds)]).median_s
             self._reply("progress", {"count": len(rounds), "median_s": median_s})
-        self._reply("result", _samples(names, rounds))
+        held = self._held(timer, names, inputs, targets) if in_flight == 1 else {}
+        self._reply("result", _samples(names, rounds) | held)
         while not select.select([sys.stdin], [], [], 0)[0]:
             timer.plain_step(inputs, targets)
+
+    def _held(self, timer: InPlaceTimer, names: list[str], inputs: Tensor, targets: Tensor) -> dict[str, Any]:
+        """What a point holds (the bytes that autograd keeps by layer, those of a step beside them, those of the process), and
+        how long its batch takes to the device."""
+        footprint = asdict(timer.footprint(inputs, targets))
+        saved = dict(zip(names, footprint["saved_bytes"], strict=True))
+        return footprint | {"saved_bytes": saved, "copy_s": timer.copy_s(len(inputs))}
 
     def _check(self, network: str, microbatch: int) -> None:
         """Time the canary between steps, which keep the device as busy as it is in training."""
@@ -183,6 +193,7 @@ def _samples(names: list[str], rounds: list[_Round]) -> dict[str, Any]:
         "marked_update_s": [sum(step.update_s) for step in steps],
         "whole_s": [step.total_s for step in plain],
         "whole_update_s": [step.update_s for step in plain],
+        "zero_s": [step.zero_s for step in plain],
         "accumulation_s": [r.accumulation_s for r in kept if r.accumulation_s is not None],
         "canary_s": [r.canary_s for r in kept],
         "rounds": len(rounds),

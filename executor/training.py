@@ -41,7 +41,7 @@ def train(job: Job, name: str, heartbeat: Heartbeat) -> None:
     recorder = make_recorder(here, heartbeat)
     groups = Groups(meeting.ranks, job.cluster, meeting.timeout)
     heartbeat.wait("the other workers")
-    memories = [PeakMemory(here) for _ in job.requests]
+    memories = [PeakMemory(here, alone=len(job.requests) == 1) for _ in job.requests]
     executions: list[Execution | None] = []
     for number, memory in enumerate(memories):
         with memory.counted():

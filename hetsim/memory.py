@@ -1,8 +1,8 @@
 """Memory of each device under a plan: its peak, and how it comes and goes over a step.
 
 peak = parameters + gradients + optimizer state + activations in flight (those of the microbatches whose forward is done and
-whose backward is not, at the worst moment of the device's schedule) + the stage's input and output buffers. Gradients live in
-the buckets in which they are exchanged, so these add nothing.
+whose backward is not, at the worst moment of the device's schedule) + the stage's input and output buffers + workspace + context.
+Gradients live in the buckets in which they are exchanged, so these add nothing.
 """
 
 from __future__ import annotations
@@ -31,15 +31,25 @@ class MemoryUse:
     optimizer_bytes: int
     activations_bytes: int
     buffers_bytes: int
+    workspace_bytes: int
+    """What a step takes at its worst moment beside the others; 0 where not measured."""
+
+    context_bytes: int
+    """What the process takes by itself; 0 where not measured."""
+
     limit_bytes: int | None
     """What the device has; None: not known."""
 
     @property
+    def held_bytes(self) -> int:
+        """All but the context: what the plan itself takes."""
+        tensors = self.parameters_bytes + self.gradients_bytes + self.optimizer_bytes + self.activations_bytes
+        return tensors + self.buffers_bytes + self.workspace_bytes
+
+    @property
     def peak_bytes(self) -> int:
         """All of it."""
-        return (
-            self.parameters_bytes + self.gradients_bytes + self.optimizer_bytes + self.activations_bytes + self.buffers_bytes
-        )
+        return self.held_bytes + self.context_bytes
 
     @property
     def fits(self) -> bool:
@@ -67,6 +77,8 @@ def memory_use(plan: Plan, costs: CostModel, training: Training, schedule: Sched
                     sum(mine.optimizer_bytes for mine in held),
                     most_held(actions[group[0]], saved),
                     sum(mine.buffers_bytes for mine in held),
+                    costs.workspace_bytes(device, replica.microbatch_samples),
+                    costs.context_bytes(device),
                     costs.cluster.type_of(device).memory_bytes,
                 )
                 for device in group

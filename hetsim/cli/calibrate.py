@@ -93,6 +93,7 @@ def _show_closing(session: Session, output: OutputFormat) -> None:
                 "step_s": test.whole_s,
                 "parts_s": test.parts_s,
                 "error": test.error,
+                "marks": test.marks,
             }
             for network, test in tests
         ]
@@ -110,11 +111,12 @@ def _show_closing(session: Session, output: OutputFormat) -> None:
             f"{test.whole_s * 1e3:.1f} ms",
             f"{test.parts_s * 1e3:.1f} ms",
             f"{test.error:+.1%}",
+            f"{test.marks:+.1%}",
         )
         for network, test in tests
     ]
     title = "closing test: the sum of a step's measured parts against the whole step"
-    print_table(title, ("network", "device type"), ("microbatch", "step", "parts", "error"), text)
+    print_table(title, ("network", "device type"), ("microbatch", "step", "parts", "error", "marks add"), text)
     for spec in session.live:
         for state in session.calibration.measured(spec.name).conditions:
             talk(f"{spec.name} on {state.device_type}: {_in_words(state)}")

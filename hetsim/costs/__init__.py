@@ -2,9 +2,21 @@
 
 from hetsim.costs.curve import Curve, Estimate
 from hetsim.costs.model import CostModel
-from hetsim.costs.table import CANARY, LOSS, PSEUDO_LAYERS, STEP, CostTable, LayerCost, Operation, Provenance, TransferCost
+from hetsim.costs.table import (
+    CANARY,
+    CONTEXT,
+    LOSS,
+    PSEUDO_LAYERS,
+    STEP,
+    WORKSPACE,
+    CostTable,
+    LayerCost,
+    Operation,
+    Provenance,
+    TransferCost,
+)
 
 __all__ = [
-    "CANARY", "LOSS", "PSEUDO_LAYERS", "STEP", "CostModel", "CostTable", "Curve", "Estimate", "LayerCost", "Operation",
-    "Provenance", "TransferCost",
+    "CANARY", "CONTEXT", "LOSS", "PSEUDO_LAYERS", "STEP", "WORKSPACE", "CostModel", "CostTable", "Curve", "Estimate", "LayerCost",
+    "Operation", "Provenance", "TransferCost",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from hetsim.costs.curve import Curve, CurvePoint, Estimate
-from hetsim.costs.table import CANARY, LOSS, STEP, CostTable, LayerCost, Operation
+from hetsim.costs.table import CANARY, CONTEXT, LOSS, STEP, WORKSPACE, CostTable, LayerCost, Operation
 from hetsim.costs.traffic import Group, Phase, Traffic, exchange, message
 from hetsim.errors import CostError
 from hetsim.hardware import Cluster, Topology
@@ -108,6 +108,16 @@ class CostModel:
         if curve is not None:
             return round(curve.at(microbatch).seconds)
         return self.chain.layers[layer].saved_bytes_per_sample * microbatch
+
+    def context_bytes(self, device: str) -> int:
+        """Bytes that a process takes on `device` before it holds anything; 0 where not measured."""
+        curve = self._saved.get((self._type_of[device], CONTEXT, 1))
+        return round(curve.points[0].seconds) if curve is not None else 0
+
+    def workspace_bytes(self, device: str, microbatch: int) -> int:
+        """Bytes that a step takes at its worst moment beside gradients and what autograd keeps; 0 where not measured."""
+        curve = self._saved.get((self._type_of[device], WORKSPACE, 1))
+        return max(0, round(curve.at(microbatch).seconds)) if curve is not None else 0
 
     # --- communication -----------------------------------------------------------------------------------------------
 

@@ -2,8 +2,9 @@
 
 A table belongs to one network. Besides the network's own layers it has pseudo-layers, whose names start with `@`: `@loss`
 (forward and backward of the loss function, by microbatch), `@step` (what a step costs a device whatever it holds, beyond the
-measured parts; its time stands in `update_s`) and `@canary` (a fixed piece of work at the speed that the device had when the
-times of the table were true; in `forward_s`).
+measured parts; its time stands in `update_s`), `@canary` (a fixed piece of work at the speed that the device had when the
+times of the table were true; in `forward_s`), and in `saved_bytes` `@workspace` (what a step takes at its worst moment beside
+what is known of its tensors, by microbatch) and `@context` (what a process takes before it holds anything).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Literal
 LOSS = "@loss"
 STEP = "@step"
 CANARY = "@canary"
-PSEUDO_LAYERS = (LOSS, STEP, CANARY)
+WORKSPACE = "@workspace"
+CONTEXT = "@context"
+PSEUDO_LAYERS = (LOSS, STEP, CANARY, WORKSPACE, CONTEXT)
 
 Provenance = Literal["measured", "interpolated", "extrapolated", "transferred", "specified"]
 """Where a number comes from. `specified`: written down by a person or taken from a datasheet."""

@@ -145,7 +145,7 @@ def _curves(
         for layer, packed in zip(first, packed_s, strict=True)
     ]
     later_s = [float(any_size.accumulate_s[row, -1] - any_size.accumulate_s[row, layer]) for layer in first]
-    saved = np.array([np.diff(at_knots[size].saved_bytes[row]) for size in points])
+    saved = np.array([[*np.diff(at_knots[size].saved_bytes[row]), at_knots[size].extra_bytes[row]] for size in points])
     elements = sum(layer.parameter_count for layer in chain.layers)
     held_bytes = elements * (2 * chain.element_bytes + training.optimizer_state_bytes_per_parameter)
     return ShareCosts(

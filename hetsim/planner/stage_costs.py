@@ -48,6 +48,9 @@ class StageCosts:
     overhead_s: Floats
     """What a step costs a device of the type whatever it holds."""
 
+    extra_bytes: Ints
+    """Context and workspace, whatever the stage."""
+
     limit_bytes: Ints
     """Memory of a device of the type; `UNLIMITED_BYTES` where not known."""
 
@@ -74,7 +77,8 @@ class StageCosts:
         entry = edge.copy()
         entry[0] = self.chain.input_bytes_per_sample
         buffers_bytes = self.microbatch * microbatches * (entry[start] + edge[stop])
-        return np.asarray(fixed_bytes + buffers_bytes + saved_bytes * in_flight, dtype=np.int64)
+        held_bytes = fixed_bytes + buffers_bytes + saved_bytes * in_flight + self.extra_bytes.reshape(-1, *[1] * start.ndim)
+        return np.asarray(held_bytes, dtype=np.int64)
 
 
 def stage_costs(costs: CostModel, types: Sequence[str], microbatch: int, *, pipelined: bool = False) -> StageCosts:
@@ -110,8 +114,13 @@ def stage_costs(costs: CostModel, types: Sequence[str], microbatch: int, *, pipe
         saved_bytes=_prefix(saved_bytes),
         unpriced=_prefix(unpriced),
         overhead_s=np.array([costs.step_overhead_s(speaks_for[kind]) for kind in types]),
+        extra_bytes=np.array([_extra_bytes(costs, speaks_for[kind], microbatch) for kind in types], dtype=np.int64),
         limit_bytes=np.array([UNLIMITED_BYTES if limit is None else limit for limit in limits], dtype=np.int64),
     )
+
+
+def _extra_bytes(costs: CostModel, device: str, microbatch: int) -> int:
+    return costs.context_bytes(device) + costs.workspace_bytes(device, microbatch)
 
 
 def _prefix(values: npt.NDArray[Number]) -> npt.NDArray[Number]:

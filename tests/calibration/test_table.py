@@ -3,7 +3,7 @@
 import pytest
 
 from calibration.table import closing, conditions, cost_table
-from hetsim.costs import CANARY, LOSS, STEP
+from hetsim.costs import CANARY, CONTEXT, LOSS, STEP, WORKSPACE
 
 CANARIES = {"fast": [0.002]}
 
@@ -88,6 +88,7 @@ def test_closing_test_compares_parts_with_the_whole():
     assert test.parts_s == pytest.approx(0.1 + 0.2 + 0.05 + 0.1 + 0.003 + 0.004)
     assert test.whole_s == pytest.approx(test.parts_s + 0.002)
     assert test.error == pytest.approx(-0.002 / test.whole_s)
+    assert test.marks == pytest.approx(-0.002 / (test.whole_s - 0.004))
 
 
 def test_pipelined_points_price_pipelines_alone():
@@ -95,3 +96,14 @@ def test_pipelined_points_price_pipelines_alone():
     assert costs["a", 4].forward_s == 0.3
     assert costs["a", 1].forward_s == 0.1
     assert sum(layer == STEP for layer, _ in costs) == 1
+
+
+def test_what_is_held_beside_the_layers_has_rows_of_its_own():
+    held = {"saved_bytes": {"a": 100, "b": 50}, "workspace_bytes": 7, "context_bytes": 1000}
+    larger = held | {"workspace_bytes": 9, "context_bytes": 900}
+    table = cost_table("net", [row() | held, row(16) | larger], (), CANARIES)
+    saved = {(cost.layer, cost.microbatch): cost.saved_bytes for cost in table.layers if cost.saved_bytes is not None}
+    assert saved == {
+        ("a", 8): 100, ("b", 8): 50, ("a", 16): 100, ("b", 16): 50,
+        (WORKSPACE, 8): 7, (WORKSPACE, 16): 9, (CONTEXT, 1): 900,
+    }  # fmt: skip

@@ -72,3 +72,40 @@ def test_timing_leaves_the_network_as_it_is():
     after = list(timer._model.parameters())
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(before, after, strict=True))
     assert all(p.grad is None for p in after)
+
+
+def test_what_autograd_keeps_is_counted_by_layer_and_grows_with_the_batch():
+    timer = make_timer(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 4))
+    small, large = (timer.footprint(*timer.batch(samples)).saved_bytes for samples in (8, 80))
+    first, relu, last = small
+    assert first == 8 * 4 * 4, "its input"
+    assert relu == 8 * 64 * 4, "its output, which the next layer keeps too: counted once"
+    assert last == 0
+    assert large == [10 * size for size in small]
+
+
+def test_a_step_takes_at_least_what_it_is_known_to_hold():
+    """A layer whose forward makes a scratch of 64 MiB for a moment: the kernel has seen it."""
+
+    class Scratch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+
+        def forward(self, value):
+            scratch = torch.ones(16 << 20)
+            return self.inner(value) + 0 * scratch.sum()
+
+    timer = make_timer(Scratch())
+    footprint = timer.footprint(*timer.batch(2))
+    if footprint.workspace_bytes is None:
+        pytest.skip("this machine does not tell how much a process has held")
+    assert 60 << 20 <= footprint.workspace_bytes < 96 << 20, "some of it may lie in what the process had already"
+    assert footprint.context_bytes > 50 << 20, "torch alone takes more"
+
+
+def test_setting_gradients_back_is_part_of_the_update():
+    timer = make_timer(nn.Linear(4, 4))
+    step = timer.plain_step(*timer.batch(2))
+    assert 0 <= step.zero_s <= step.update_s <= step.total_s
+    assert all(seconds >= 0 for seconds in timer.copy_s(2))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hetsim.costs import LOSS, STEP, CostTable, LayerCost, TransferCost
+from hetsim.costs import LOSS, PSEUDO_LAYERS, STEP, CostTable, LayerCost, TransferCost
 from hetsim.costs.files import (
     read_cost_table,
     read_layer_costs,
@@ -169,7 +169,7 @@ V100,l0,1,0.
         "net.csv:9:22: got 10 cells, expected 8, as in the header. Write decimals with a point",
         'net.csv:10:11: forward_s: got "1_0", expected a finite number, not negative',
         'net.csv:10:15: backward_s: got "0x3", expected a finite number, not negative',
-        'net.csv:11:6: layer: got "@lss"; of the names that begin with @ there are only @loss, @step, @canary',
+        f'net.csv:11:6: layer: got "@lss"; of the names that begin with @ there are only {", ".join(PSEUDO_LAYERS)}',
         'net.csv:11:13: forward_s: got "1e999", expected a finite number, not negative',
         "net.csv:11:19: backward_s: got nothing, expected a finite number, not negative",
         'net.csv:11:20: samples: got "99999999999999999999", expected a whole number of 0 or more',
