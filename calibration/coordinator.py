@@ -113,6 +113,8 @@ class Calibration:
         total = len(gaps) + self.missing_links()
         report = on_progress or _silent
         with ExitStack() as stack:
+            if total:
+                stack.enter_context(self._store.locked())
             workers: Workers | None = None
             if self.missing_links():
                 workers = stack.enter_context(self._workers())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from itertools import combinations
 from typing import Any
 
@@ -26,6 +27,9 @@ Call = Callable[[], object]
 PACKED_WIDTH = 512
 PACKED_LAYERS = (1, 4, 16)
 """Layers of 1 MiB of gradients each, whose packing is timed."""
+
+LONGEST = timedelta(minutes=5)
+"""A rank that keeps the others waiting for so long is gone."""
 
 MOST_RANKS_FOR_ALL_GROUPS = 4
 
@@ -51,7 +55,7 @@ def time_links(
     the name of its device type.
     """
     backend = "gloo" if device.type == "cpu" else "nccl"
-    dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=len(names))
+    dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=len(names), timeout=LONGEST)
     try:
         rows = []
         for a, b in combinations(range(len(names)), 2):

@@ -10,10 +10,18 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hetsim.errors import CostError, Problem
+from hetsim.costs.samples import finite_json
+from hetsim.errors import CalibrationError, CostError, Problem
+from hetsim.reading import shown
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing keeps two calibrations apart
+    fcntl = None  # type: ignore[assignment]
 
 SCHEMA_VERSION = 1
 
@@ -35,6 +43,18 @@ class SampleStore:
         if self.path.exists():
             self._drop_torn_line()
             self._rows = {row["key"]: row for row in self._read()}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other calibrations out of the directory meanwhile. Raises CalibrationError where one is at work in it."""
+        with self.path.with_name(".lock").open("w") as lock:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                what = "another calibration is at work here, and the two would slow each other"
+                raise CalibrationError(Problem(str(self.path.parent), what, "Wait for its end")) from None
+            yield
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
@@ -58,15 +78,76 @@ class SampleStore:
             os.truncate(self.path, content.rfind(b"\n") + 1)
 
     def _read(self) -> Iterator[dict[str, Any]]:
-        for number, line in enumerate(self.path.read_text(errors="replace").splitlines(), 1):
-            where = f"{self.path}:{number}:1"
-            mend = "Remove the line, or the file: the points in it are then measured again"
+        problems = []
+        for number, line in enumerate(self.path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+            if not line.strip():
+                continue
             try:
-                row = json.loads(line)
-                known = row["schema_version"] == SCHEMA_VERSION and isinstance(row["key"], str)
-            except (ValueError, TypeError, KeyError):
-                raise CostError(Problem(where, "is not a sample of hetsim's", mend)) from None
-            if not known:
-                got = row["schema_version"]
-                raise CostError(Problem(where, f"got schema_version {got!r}, expected {SCHEMA_VERSION}", mend))
-            yield row
+                row = finite_json(line)
+                fault = _fault(row)
+            except (ValueError, RecursionError):
+                fault = "is not a sample of hetsim's"
+            if fault:
+                mend = "Remove the line, or the file: the points in it are then measured again"
+                problems.append(Problem(f"{self.path}:{number}:1", fault, mend))
+            else:
+                yield row
+        if problems:
+            raise CostError(problems)
+
+
+_TIMINGS = ("marked_s", "marked_update_s", "whole_s", "whole_update_s", "accumulation_s", "canary_s")
+
+
+def _fault(row: Any) -> str:
+    """What makes `row` none that a cost table can be made from; empty where nothing does."""
+    if not isinstance(row, dict) or not isinstance(row.get("key"), str):
+        return "is not a sample of hetsim's"
+    version = row.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        return f"got schema_version {shown(version)}, expected {SCHEMA_VERSION}"
+    try:
+        match row["kind"]:
+            case "layers":
+                sound = _is_point(row)
+            case "links":
+                sound = all(_is_transfer(transfer) for transfer in row["transfers"]) and isinstance(row["fingerprint"], dict)
+            case "check":
+                sound = _are_timings(row["canary_s"]) and isinstance(row["fingerprint"], dict) and _is_number(row["at_s"])
+                sound = sound and isinstance(row["device_type"], str)
+            case _:
+                sound = True
+    except (KeyError, TypeError, AttributeError) as cause:
+        return f"lacks {cause}" if isinstance(cause, KeyError) else "holds something of another kind than a sample does"
+    return "" if sound else "holds timings or names that no calibration writes"
+
+
+def _is_point(row: Mapping[str, Any]) -> bool:
+    words = all(isinstance(row[key], str) for key in ("network", "network_key", "device_type"))
+    counts = all(isinstance(row[key], int) and row[key] > 0 for key in ("microbatch", "in_flight", "rounds"))
+    steps = all(
+        _are_timings(row[key], empty=key not in ("marked_s", "canary_s"), signed=key == "accumulation_s") for key in _TIMINGS
+    )
+    layers = [layer[part] for layer in row["layers"].values() for part in ("forward_s", "backward_s", "update_s")]
+    return (
+        words
+        and counts
+        and steps
+        and isinstance(row["fingerprint"], dict)
+        and _is_number(row["at_s"])
+        and all(map(_are_timings, layers))
+    )
+
+
+def _is_transfer(row: Mapping[str, Any]) -> bool:
+    names = isinstance(row["operation"], str) and all(isinstance(name, str) for name in row["group"])
+    return names and isinstance(row["size_bytes"], int) and _are_timings(row["seconds"])
+
+
+def _are_timings(values: Any, *, empty: bool = False, signed: bool = False) -> bool:
+    known = isinstance(values, list) and all(_is_number(value) and (signed or value >= 0) for value in values)
+    return known and (empty or bool(values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""One device's worker: `python -m calibration.worker`, started by the coordinator with the device's environment."""
+"""One device's worker, as `calibration.start` starts it in a process that has the device's environment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from calibration.timing import InPlaceTimer, MarkedStep, PlainStep
 from hetsim.costs import LOSS
 from hetsim.hardware.binding import pin, torch_device
 from hetsim.hardware.canary import Canary
-from hetsim.lifeline import die_with_parent
 from hetsim.models.intake import layer_names
 from hetsim.models.zoo import build
 from hetsim.plain import from_plain
@@ -47,7 +46,6 @@ WARM_UP_STEPS = 2
 
 def main() -> None:
     """Serve commands until `stop`, the end of the input, or the end of the coordinator."""
-    die_with_parent()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever the user's own code prints goes to the log, not between the replies
     setup = from_plain(Setup, json.loads(sys.stdin.readline()))
@@ -199,7 +197,3 @@ def _samples(names: list[str], rounds: list[_Round]) -> dict[str, Any]:
         "rounds": len(rounds),
         "crowded_rounds": sum(r.crowded for r in rounds),
     }
-
-
-if __name__ == "__main__":
-    main()

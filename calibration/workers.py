@@ -19,6 +19,7 @@ from calibration.protocol import Setup
 from hetsim.errors import CalibrationError, Problem
 from hetsim.hardware import Cluster, Device
 from hetsim.hardware.binding import environment
+from hetsim.lifeline import parent_environment
 from hetsim.plain import to_plain
 from hetsim.scenario.types import NetworkSpec
 
@@ -83,12 +84,12 @@ class Workers:
         device_type = self._cluster.device_types[device.type]
         with self._log(device.name).open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "calibration.worker"],
+                [sys.executable, "-m", "calibration.start"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, **environment(device, device_type)},
+                env={**os.environ, **parent_environment(), **environment(device, device_type)},
                 start_new_session=True,
             )
         self._processes[device.name] = process

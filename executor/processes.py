@@ -16,6 +16,7 @@ from typing import Self
 
 from executor.job import Job
 from hetsim.hardware.binding import environment
+from hetsim.lifeline import parent_environment
 
 
 class Processes:
@@ -76,7 +77,7 @@ class Processes:
         with self._job.folder(device).log.open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "executor.worker", str(self._job.path), "--as-device", device],
-                env={**os.environ, **variables},
+                env={**os.environ, **parent_environment(), **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -26,6 +26,7 @@ from hetsim.lifeline import die_with_parent
 
 def main(arguments: list[str] | None = None) -> None:
     """Work through the job, and leave the process with status 0 or 1, whatever threads the user's code has left."""
+    die_with_parent()
     parser = argparse.ArgumentParser(prog="python -m executor.worker", description=__doc__)
     parser.add_argument("job", type=Path, help="the file that executor.launch.prepare wrote")
     who = parser.add_mutually_exclusive_group(required=True)
@@ -34,7 +35,6 @@ def main(arguments: list[str] | None = None) -> None:
         "--on-node", dest="node", help="be the device of this node that LOCAL_RANK counts, of those that the job uses"
     )
     chosen = parser.parse_args(arguments)
-    die_with_parent()
     try:
         job = Job.load(chosen.job)
         name = chosen.device or _device_of(job, chosen.node, int(os.environ["LOCAL_RANK"]))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +32,8 @@ from hetsim.errors import HetsimError
 
 INTERRUPTED = 130
 
+_ABOUT_DISKS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES)
+
 
 class _Commands(TyperGroup):
     """Turns hetsim's errors into a message on stderr and their exit code."""
@@ -38,6 +45,14 @@ class _Commands(TyperGroup):
             for problem in error.problems:
                 typer.echo(f"error[{error.code}]: {problem}", err=True)
             ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            raise  # whoever read our output has had enough
+        except OSError as error:
+            if error.filename is None and error.errno not in _ABOUT_DISKS:
+                raise
+            place = f"{error.filename}: " if error.filename is not None else ""
+            typer.echo(f"error[file]: {place}{error.strerror}", err=True)
+            ctx.exit(2)
         except KeyboardInterrupt:
             typer.echo("interrupted; what was finished is kept", err=True)
             ctx.exit(INTERRUPTED)
@@ -55,7 +70,26 @@ app = typer.Typer(
 
 def main() -> None:
     """The console command `hetsim`."""
-    app(prog_name="hetsim")
+    status: int | str | None = 1
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - closed by whoever started us
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    try:
+        app(prog_name="hetsim")
+    except SystemExit as end:
+        status = end.code
+        raise
+    finally:
+        _leave_threads_behind(status)
+
+
+def _leave_threads_behind(status: int | str | None) -> None:
+    """End the process at once where the user's network has left threads that would keep it for ever."""
+    left = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    if left and "hetsim.models.user_code" in sys.modules:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 
 def _version(wanted: bool) -> None:

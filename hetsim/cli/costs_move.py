@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ def merge(out: Path, inputs: Sequence[Path], prefer: Prefer | None, *, allow_mis
     else:
         write_export(out, merged.source, [source.path for source in sources])
     _show(merged.source, out, output, replaced=merged.replaced)
+    for sentence in _unlike_layers(merged.source):
+        talk(sentence)
     for sentence in merged.accepted:
         talk(f"accepted: {sentence}")
     for kind in merged.unchecked:
@@ -72,6 +74,22 @@ def _single(source: CostSource, out: Path) -> CostSource:
         f"{kind}: fingerprint {' '.join(map(digest, prints))} in {costs.path}" for kind, prints in costs.fingerprints.items()
     )
     return replace(source, networks=(replace(costs, network=out.stem, notes=(*costs.notes, *known)),), transfers=())
+
+
+def _unlike_layers(source: CostSource) -> Iterator[str]:
+    """A sentence for each network whose device types do not have the same layers: tables of different networks, perhaps."""
+    for costs in source.networks:
+        layers: dict[str, set[str]] = {}
+        for placed in costs.rows:
+            if not placed.row.layer.startswith("@"):
+                layers.setdefault(placed.row.device_type, set()).add(placed.row.layer)
+        every = set().union(*layers.values())
+        lacking = {kind: sorted(every - mine) for kind, mine in layers.items() if mine != every}
+        if lacking:
+            told = "; ".join(
+                f"{kind} lacks {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for kind, names in lacking.items()
+            )
+            yield f"warning: not every device type of {costs.network} has all its layers, as where networks are mixed up: {told}"
 
 
 def _show(source: CostSource, out: Path, output: OutputFormat, *, replaced: int) -> None:

@@ -25,8 +25,12 @@ PlanTexts = Annotated[
     list[str] | None,
     typer.Option("--plan", help="A plan as one line; may be given several times. Without it, the best plan is taken."),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Timed steps of each plan, instead of the scenario's.")]
-Budget = Annotated[float, typer.Option("--budget", min=0.0, help="Seconds to spend on one point of the calibration.")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", min=1, max=1_000_000, help="Timed steps of each plan, instead of the scenario's.")
+]
+Budget = Annotated[
+    float, typer.Option("--budget", min=0.0, max=86_400.0, help="Seconds to spend on one point of the calibration.")
+]
 FailOver = Annotated[
     float | None,
     typer.Option("--fail-over", min=0.0, help="Exit with 4 if a prediction is off by more than so many per cent."),

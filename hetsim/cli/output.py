@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,8 @@ def print_json(document: Any) -> None:
 
 def talk(message: str) -> None:
     """Write a line for people to stderr."""
-    sys.stderr.write(message + "\n")
+    with contextlib.suppress(OSError, AttributeError):  # nobody listens: stderr is closed or full
+        sys.stderr.write(message + "\n")
 
 
 def print_table(title: str, words: Sequence[str], figures: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

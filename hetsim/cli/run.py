@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -76,7 +77,16 @@ def run(
                 for network, label, m in found
             ],
         )
+    for network, label, m in found:
+        if not all(map(math.isfinite, m.losses)):
+            talk(
+                f"{network}, {label}: the loss is no finite number from step {_first_lost(m.losses)} on; timings may be off"
+            )
     talk(f"saved {directory.path}")
+
+
+def _first_lost(losses: Sequence[float]) -> int:
+    return next(step for step, loss in enumerate(losses) if not math.isfinite(loss))
 
 
 def execute(

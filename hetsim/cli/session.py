@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -147,7 +148,8 @@ class Session:
 
         file = self.directory / "chains" / f"{network_key(spec, self.scenario.seed)}.json"
         if file.exists():
-            return replace(chain_from_json(read_text(file, NetworkError), str(file)), name=spec.name)
+            with contextlib.suppress(NetworkError):  # a damaged copy is made anew
+                return replace(chain_from_json(read_text(file, NetworkError), str(file)), name=spec.name)
         from hetsim.models.intake import chain_of
         from hetsim.models.zoo import build
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-GuestError = (Exception, SystemExit)
+GuestError = (Exception, SystemExit, GeneratorExit)
 """What the user's code may raise, and we tell: `sys.exit` in it must not pass for the end of our own work."""
 
 

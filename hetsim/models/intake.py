@@ -144,7 +144,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def _run_layer(where: str, module: nn.Module, states: Tensor) -> tuple[Tensor, int]:
-    version = states._version  # noqa: SLF001 - the only tell-tale of an in-place change
+    version = _version(where, states)
     counter = FlopCounterMode(display=False, custom_mapping={_CPU_ATTENTION: _attention_flops})
     try:
         with counter:
@@ -154,7 +154,7 @@ def _run_layer(where: str, module: nn.Module, states: Tensor) -> tuple[Tensor, i
         raise NetworkError(Problem(where, what)) from cause
     if fault := _output_fault(output, len(states)):
         raise NetworkError(Problem(where, *fault))
-    if states._version != version:  # noqa: SLF001
+    if _version(where, states) != version:
         raise NetworkError(
             Problem(
                 where,
@@ -163,6 +163,15 @@ def _run_layer(where: str, module: nn.Module, states: Tensor) -> tuple[Tensor, i
             )
         )
     return output, counter.get_total_flops()
+
+
+def _version(where: str, states: Tensor) -> int:
+    """The only tell-tale of an in-place change."""
+    if states.is_inference():
+        raise NetworkError(
+            Problem(where, "is given tensors of torch.inference_mode, through which no gradients pass", "Remove it")
+        )
+    return states._version  # noqa: SLF001
 
 
 def _output_fault(output: object, samples: int) -> tuple[str, str] | None:

@@ -16,6 +16,7 @@ A share may be cut into equal microbatches whose gradients add up; one microbatc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from functools import cached_property
 import numpy as np
 
 from hetsim.costs import CostModel
+from hetsim.errors import InputError
 from hetsim.exchange import Bucket, buckets
 from hetsim.plan import Plan, Replica, Stage
 from hetsim.planner.pools import Pool
@@ -32,6 +34,9 @@ from hetsim.planner.share_sum import Group, Pieces, smallest_maximum
 from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.units import format_bytes
 from hetsim.workload import Chain, Training
+
+MOST_SETS = 2_000_000
+"""Sets of devices that are listed: each takes some ten bytes and, where no bound passes it over, some milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,11 @@ class BatchSplit:
     def _sets(self, least: Sequence[int] | None = None) -> Ints:
         """How many devices of each pool, one set a row; large sets first, so that a good step is known early."""
         sizes = [len(pool) + 1 for pool in self.pools]
+        if math.prod(sizes) > MOST_SETS:
+            what = f"the cluster has {math.prod(sizes):.2g} sets of unlike devices, expected {MOST_SETS} at most"
+            raise InputError(
+                f"{what}: too many to split a batch exactly. Search pipelines alone, or plan for a part of the cluster"
+            )
         rows = np.indices(sizes).reshape(len(sizes), -1).T if sizes else np.empty((0, 0), dtype=np.int64)
         rows = rows[(rows >= (least or [0] * len(sizes))).all(axis=1) & (rows.sum(axis=1) > 0)]
         return np.asarray(rows[np.lexsort((*-rows.T[::-1], -rows.sum(axis=1)))], dtype=np.int64)

@@ -95,7 +95,7 @@ def print_tables(*parts: RenderableType, file: IO[str] | None = None) -> None:
                 console.print(part)
         stream.write(_writable(capture.get(), stream))
         return
-    width = None if "COLUMNS" in os.environ else PLAIN_WIDTH
+    width = None if os.environ.get("COLUMNS", "").strip("0").isdecimal() else PLAIN_WIDTH
     console = Console(file=io.StringIO(), highlight=False, markup=False, emoji=False, width=width, color_system=None)
     with console.capture() as capture:
         for part in parts:
