@@ -36,6 +36,11 @@ accuracy-public: $(STAMP)  ## published measurements: GPUs and batches never mea
 	$(BIN)/python -m benchmarks.curves_public
 	$(BIN)/python -m benchmarks.sailor_public
 
+.PHONY: bench
+bench: $(STAMP)  ## how fast the simulator is on this machine
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pytest -q -p no:cacheprovider --benchmark-columns=median,min,rounds --benchmark-sort=name benchmarks/bench_simulator.py
+
 .PHONY: accuracy-live
 accuracy-live: $(STAMP)  ## on this machine: whether parts add up, transfer between its device types, curves, memory; keep it quiet for twenty minutes
 	$(BIN)/python -m benchmarks.closing_live --folder runs/accuracy

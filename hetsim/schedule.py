@@ -45,6 +45,9 @@ class Kind(StrEnum):
     UPDATE = "UPDATE"
 
 
+_WORDS = {kind: kind.value for kind in Kind}
+"""As plain texts, which are faster to write than members of an enumeration."""
+
 _TEXT = re.compile(r"([0-9]{1,12})(SEND_F|RECV_F|SEND_B|RECV_B|REDUCE|UPDATE|F|B)([0-9]{0,12})")
 
 
@@ -57,7 +60,8 @@ class Action(NamedTuple):
     """The microbatch; for REDUCE the bucket; 0 for UPDATE."""
 
     def __str__(self) -> str:
-        return f"{self.stage}{self.kind}" + ("" if self.kind is Kind.UPDATE else str(self.item))
+        stage, kind, item = self
+        return f"{stage}{_WORDS[kind]}" if kind is Kind.UPDATE else f"{stage}{_WORDS[kind]}{item}"
 
     @classmethod
     def parse(cls, text: str) -> Action:

@@ -73,7 +73,6 @@ class _Step:
         self.env = Clockwork()
         self.sharing = Sharing(self.env)
         self.spans: list[Span] = []
-        self.texts: dict[Action, str] = {}
         self.messages: dict[MessageKey, _Message] = {}
         self.channels: dict[tuple[str, str], _Channel] = {}
         self.unsent = dict.fromkeys(schedule.actions, 0)
@@ -312,6 +311,6 @@ class _Step:
         return done
 
     def _record(self, device: str, action: Action, start_ns: int) -> None:
-        text = self.texts.get(action) or self.texts.setdefault(action, str(action))
+        text, now = str(action), self.env.now
         for member in self.group_of[device]:
-            self.spans.append(Span(member, action.kind, text, start_ns, self.env.now))
+            self.spans.append(Span(member, action[1], text, start_ns, now))

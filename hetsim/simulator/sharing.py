@@ -48,8 +48,8 @@ class Work:
     share: float = 1.0
     """What sharing leaves it, 0 to 1."""
 
-    version: int = 0
-    """Counts its plans to end, of which the last one counts."""
+    timer: simpy.Event | None = None
+    """What happens when it ends, if its speed stays as it is; an earlier one is passed over."""
 
     @property
     def speed(self) -> float:
@@ -80,15 +80,16 @@ class Sharing:
         work = Work(duration_ns, load, weight, done, pace, self._env.now)
         crowded = False
         for resource, share in load.items():
-            state = self._resources.setdefault(resource, _State())
+            state = self._resources.get(resource)
+            if state is None:
+                state = self._resources[resource] = _State()
             state.total += share
             state.works[work] = None
-            crowded = crowded or state.total > _FULL
+            if state.total > _FULL:
+                crowded = True
         if crowded:
             self._share_out()
-            if work.version == 0:
-                self._plan_end(work)
-        else:
+        if work.timer is None:
             self._plan_end(work)
         return work
 
@@ -118,7 +119,7 @@ class Sharing:
         for state in crowded.values():
             touched |= state.works
         for work, share in max_min(touched, crowded).items():
-            if share != work.share or work.version == 0:
+            if share != work.share:
                 self._settle(work)
                 work.share = share
                 self._plan_end(work)
@@ -134,11 +135,12 @@ class Sharing:
         work.since_ns = now
 
     def _plan_end(self, work: Work) -> None:
-        work.version += 1
-        version = work.version
-        left_ns = max(0, math.ceil(work.remaining_ns / work.speed - 1e-6))
-        timeout = self._env.timeout(left_ns)
-        timeout.callbacks.append(lambda _event: self._end(work) if work.version == version else None)
+        speed = work.pace * work.share
+        left_ns = (
+            math.ceil(work.remaining_ns / speed - 1e-6) if speed != 1 or work.remaining_ns % 1 else int(work.remaining_ns)
+        )
+        work.timer = timer = self._env.timeout(left_ns if left_ns > 0 else 0)
+        timer.callbacks.append(lambda event: self._end(work) if event is work.timer else None)
 
 
 def max_min(works: Iterable[Work], resources: Iterable[Resource]) -> dict[Work, float]:
