@@ -125,6 +125,7 @@ class Calibration:
                     continue  # it was part of an earlier one
                 workers = workers or stack.enter_context(self._workers())
                 self._measure_point(workers, network, point, effort, partial(report, done=done, total=total))
+                self._measure_alone(workers, network, point, effort)
         if total:
             report("done", total, total)
         self.write_tables()
@@ -133,7 +134,8 @@ class Calibration:
         """All that is on file for `network` under today's fingerprints."""
         points = [row for row in self._rows("layers") if row["network_key"] == self._network_key(network)]
         transfers = self._rows("links")
-        table = cost_table(network, points, transfers[0]["transfers"] if transfers else (), self._canaries())
+        alone = [row for row in self._rows("alone") if row["network_key"] == self._network_key(network)]
+        table = cost_table(network, points, transfers[0]["transfers"] if transfers else (), self._canaries(), alone)
         return Measured(table, closing(points), conditions(points))
 
     def check_speed(self) -> None:
@@ -191,6 +193,22 @@ class Calibration:
                 about |= {"device_type": kind, "microbatch": sizes[kind], "in_flight": point.in_flight}
                 about |= {"fingerprint": self._prints[kind], "at_s": time.time()}
                 self._store.add(key, about | results[name])
+
+    def _measure_alone(self, workers: Workers, network: str, point: Point, effort: Effort) -> None:
+        """At the whole batch, time one device of each type once more while the others rest."""
+        devices = self._scenario.cluster.devices
+        batch = self._specs[network].training.global_batch
+        if len(devices) == 1 or point.in_flight > 1 or any(size != batch for _, size in point.microbatches):
+            return
+        for kind, device in _representatives(self._scenario.cluster).items():
+            workers.ask({other.name: {"do": "rest"} for other in devices if other.name != device.name})
+            command = {"do": "measure", "network": network, "microbatch": batch, "in_flight": 1, "accumulate": False}
+            result = workers.ask({device.name: {**command, **asdict(effort)}})[device.name]
+            workers.ask({device.name: {"do": "rest"}})
+            about: dict[str, Any] = {"kind": "alone", "network": network, "network_key": self._network_key(network)}
+            about |= {"device_type": kind, "microbatch": batch, "fingerprint": self._prints[kind], "at_s": time.time()}
+            kept = {key: result[key] for key in ("marked_s", "canary_s")}
+            self._store.add(digest("alone", self._network_key(network), self._prints[kind], batch), about | kept)
 
     def _measure_links(self, workers: Workers) -> None:
         cluster = self._scenario.cluster

@@ -3,12 +3,14 @@
 The first line is the worker's `Setup`. Then commands (coordinator to worker)::
 
     {"do": "measure", "network": NAME, "microbatch": N, "in_flight": K, "budget_s": S, "precision": P}
+    {"do": "rest"}
     {"do": "check", "network": NAME, "microbatch": N}
     {"do": "links", "rank": R, "names": [DEVICE, ...], "meeting": ADDRESS, "send_bytes": [...], "reduce_bytes": [...]}
     {"do": "stop"}
 
 Replies: `{"progress": {"count": N, "median_s": S}}` while measuring, then one `{"result": ...}`. After the result of a
-`measure` a worker goes on stepping until its next command, so that its neighbours are measured beside a busy device.
+`measure` a worker goes on stepping until its next command, so that its neighbours are measured beside a busy device; `rest`, whose
+result is empty, ends that.
 """
 
 from __future__ import annotations

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibration.statistics import summarise
-from hetsim.costs import CANARY, CONTEXT, STEP, WORKSPACE, CostTable, LayerCost, TransferCost
+from hetsim.costs import ALONE, CANARY, CONTEXT, STEP, WORKSPACE, CostTable, LayerCost, TransferCost
+
+CANARY_SPREAD = 0.02
+"""What two timings minutes apart still differ by when both are brought to one speed: what repeated calibrations showed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ def cost_table(
     points: Iterable[Mapping[str, Any]],
     transfers: Iterable[Mapping[str, Any]],
     canaries: Mapping[str, Sequence[float]],
+    alone: Iterable[Mapping[str, Any]] = (),
 ) -> CostTable:
     """The table of `network` from the store's rows, at the speed of `canaries` (device type -> timings of its canary).
 
@@ -49,6 +53,7 @@ def cost_table(
         layers += [cost for row in mine for cost in _layer_costs(row, _correction(row, speeds_s[kind]), accumulation_s)]
     layers += _step_costs(rows)
     layers += _held_bytes(rows)
+    layers += _alone_costs(rows, alone, speeds_s)
     layers += [
         LayerCost(kind, CANARY, 1, seconds, 0.0, samples=len(canaries[kind]))
         for kind, seconds in speeds_s.items()
@@ -162,6 +167,25 @@ def _step_costs(rows: Sequence[Mapping[str, Any]]) -> list[LayerCost]:
         LayerCost(device_type, STEP, 1, 0.0, 0.0, max(0.0, statistics.median(mine)), samples=len(mine))
         for device_type, mine in gaps.items()
     ]
+
+
+def _alone_costs(
+    points: Sequence[Mapping[str, Any]], alone: Iterable[Mapping[str, Any]], speeds_s: Mapping[str, float]
+) -> list[LayerCost]:
+    """A whole step while the other devices rest beside the same step while they work, both at the table's speed."""
+    busy = {(row["device_type"], row["microbatch"]): row for row in points if row["in_flight"] == 1}
+    costs = []
+    for row in alone:
+        among = busy.get((row["device_type"], row["microbatch"]))
+        if among is not None:
+            resting, working = summarise(row["marked_s"]), summarise(among["marked_s"])
+            kind = row["device_type"]
+            resting_s = resting.median_s * _correction(row, speeds_s[kind])
+            working_s = working.median_s * _correction(among, speeds_s[kind])
+            spread = math.hypot(resting.spread, working.spread, CANARY_SPREAD)
+            sure = spread if math.isfinite(spread) else 1.0
+            costs.append(LayerCost(kind, ALONE, row["microbatch"], resting_s, working_s, spread=sure, samples=resting.count))
+    return costs
 
 
 def _held_bytes(rows: Sequence[Mapping[str, Any]]) -> list[LayerCost]:

@@ -72,6 +72,8 @@ class _Worker:
         match command.pop("do"):
             case "links":
                 self._reply("result", time_links(**command, device=self._device, device_type=self._type))
+            case "rest":
+                self._reply("result", {})
             case "check":
                 self._check(**command)
             case _:

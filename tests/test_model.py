@@ -174,3 +174,16 @@ def test_a_pipeline_is_priced_from_its_own_curves():
     assert costs_of().forward("f", 0, 1, pipelined=True) == costs_of().forward("f", 0, 1), (
         "without such rows the plain serve"
     )
+
+
+def test_a_device_whose_neighbours_rest_is_as_fast_as_alone():
+    """f and s share a node: f takes 0.8 of its cost while s rests; a difference within its spread is none."""
+    alone = LayerCost("fast", "@alone", 8, 0.8, 1.0, spread=0.05)
+    unsure = LayerCost("slow", "@alone", 8, 0.99, 1.0, spread=0.05)
+    costs = costs_of((*ROWS, alone, unsure))
+    assert costs.neighbour_factor("f", ("f",)) == pytest.approx(0.8)
+    assert costs.neighbour_factor("f", ("f", "s")) == 1.0
+    assert costs.neighbour_factor("s", ("s",)) == 1.0
+    plain, quicker = (step_s(Plan.parse("f[0:2] 2/2"), c) for c in (costs_of(ROWS), costs))
+    update_s = sum(row.update_s for row in ROWS if row.device_type == "fast")
+    assert quicker - update_s == pytest.approx(0.8 * (plain - update_s))

@@ -96,7 +96,7 @@ def execute(
     from executor.launch import run as launch
 
     scenario = session.scenario
-    measure = replace(scenario.measure, steps=steps or scenario.measure.steps, lead_in_steps=min(1, len(plans) - 1))
+    measure = replace(scenario.measure, steps=steps or scenario.measure.steps, lead_in_steps=1)
     with progress(f"running {spec.name}", quiet=quiet) as report:
         return launch(
             [_request(label, plan) for label, plan in plans.items()],

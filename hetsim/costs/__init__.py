@@ -3,6 +3,7 @@
 from hetsim.costs.curve import Curve, Estimate
 from hetsim.costs.model import CostModel
 from hetsim.costs.table import (
+    ALONE,
     CANARY,
     CONTEXT,
     LOSS,
@@ -17,6 +18,6 @@ from hetsim.costs.table import (
 )
 
 __all__ = [
-    "CANARY", "CONTEXT", "LOSS", "PSEUDO_LAYERS", "STEP", "WORKSPACE", "CostModel", "CostTable", "Curve", "Estimate", "LayerCost",
-    "Operation", "Provenance", "TransferCost",
+    "ALONE", "CANARY", "CONTEXT", "LOSS", "PSEUDO_LAYERS", "STEP", "WORKSPACE", "CostModel", "CostTable", "Curve", "Estimate",
+    "LayerCost", "Operation", "Provenance", "TransferCost",
 ]  # fmt: skip

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 
 from hetsim.costs.curve import Curve, CurvePoint, Estimate
-from hetsim.costs.table import CANARY, CONTEXT, LOSS, STEP, WORKSPACE, CostTable, LayerCost, Operation
+from hetsim.costs.table import ALONE, CANARY, CONTEXT, LOSS, STEP, WORKSPACE, CostTable, LayerCost, Operation
 from hetsim.costs.traffic import Group, Phase, Traffic, exchange, message
 from hetsim.errors import CostError
 from hetsim.hardware import Cluster, Topology
@@ -97,6 +97,30 @@ class CostModel:
         """Seconds of the canary on `device` at the speed for which the table's times hold; None where nobody timed it."""
         curve = self._forward.curve((self._type_of[device], CANARY))
         return curve.points[0].seconds if curve is not None else None
+
+    def neighbour_factor(self, device: str, working: Collection[str]) -> float:
+        """What computation on `device` takes over its cost, where of its node's devices only those of `working` work.
+
+        Costs hold while all devices of the host work. 1 where nobody measured a device alone, or no difference was seen.
+        """
+        node = self.cluster.device(device).node
+        others = [other.name for other in self.cluster.devices if other.node == node and other.name != device]
+        alone = self._alone.get(self._type_of[device], 1.0)
+        resting = sum(other not in working for other in others) / len(others) if others else 0.0
+        return 1 + (alone - 1) * resting
+
+    @cached_property
+    def _alone(self) -> dict[str, float]:
+        """Device type -> a step alone over one among busy neighbours: the median of its rows, where it surely differs from 1."""
+        ratios: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for row in self.table.layers:
+            if row.layer == ALONE and row.backward_s > 0:
+                ratios[row.device_type].append((row.forward_s / row.backward_s, row.spread))
+        factors = {}
+        for kind, rows in ratios.items():
+            ratio, spread = statistics.median(r for r, _ in rows), statistics.median(s for _, s in rows)
+            factors[kind] = ratio if abs(ratio - 1) > spread else 1.0
+        return factors
 
     def saved_bytes(self, device: str, layer: int, microbatch: int, *, tensor_parallel: int = 1) -> int:
         """Bytes that autograd keeps of one layer from forward to backward: measured, else from the chain's own figures.

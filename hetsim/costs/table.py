@@ -4,7 +4,8 @@ A table belongs to one network. Besides the network's own layers it has pseudo-l
 (forward and backward of the loss function, by microbatch), `@step` (what a step costs a device whatever it holds, beyond the
 measured parts; its time stands in `update_s`), `@canary` (a fixed piece of work at the speed that the device had when the
 times of the table were true; in `forward_s`), and in `saved_bytes` `@workspace` (what a step takes at its worst moment beside
-what is known of its tensors, by microbatch) and `@context` (what a process takes before it holds anything).
+what is known of its tensors, by microbatch) and `@context` (what a process takes by itself). `@alone` is a whole step while the
+other devices of the host rest (in `forward_s`) and while they work (in `backward_s`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ STEP = "@step"
 CANARY = "@canary"
 WORKSPACE = "@workspace"
 CONTEXT = "@context"
-PSEUDO_LAYERS = (LOSS, STEP, CANARY, WORKSPACE, CONTEXT)
+ALONE = "@alone"
+PSEUDO_LAYERS = (LOSS, STEP, CANARY, WORKSPACE, CONTEXT, ALONE)
+
+OF_ONE_DEVICE = (CANARY, WORKSPACE, CONTEXT, ALONE)
+"""Those that say nothing of any other device type."""
+
 
 Provenance = Literal["measured", "interpolated", "extrapolated", "transferred", "specified"]
 """Where a number comes from. `specified`: written down by a person or taken from a datasheet."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Final
 
-from hetsim.costs.table import CANARY, STEP, CostTable, LayerCost, Operation, TransferCost
+from hetsim.costs.table import OF_ONE_DEVICE, STEP, CostTable, LayerCost, Operation, TransferCost
 from hetsim.hardware import DeviceType
 from hetsim.hardware.catalogue import Format, accelerator
 from hetsim.hardware.rates import AchievedRates, achieved_rates
@@ -167,7 +167,7 @@ class _Measured:
         self._rows: dict[tuple[str, int, int, int], list[LayerCost]] = defaultdict(list)
         curves: dict[tuple[str, str, int, int], list[LayerCost]] = defaultdict(list)
         for row in table.layers:
-            if row.device_type in rates and row.layer != CANARY and row.provenance != "transferred":
+            if row.device_type in rates and row.layer not in OF_ONE_DEVICE and row.provenance != "transferred":
                 self._rows[row.layer, row.tensor_parallel, row.in_flight, row.microbatch].append(row)
                 curves[_curve_of(row)].append(row)
         self._floors = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hetsim.costs.table import CANARY, STEP, LayerCost
+from hetsim.costs.table import LOSS, PSEUDO_LAYERS, LayerCost
 from hetsim.report import figures as f
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _PANEL_IN, _TALL_PANEL_IN = 1.5, 2.2
 _MOST_TICKS = 5
 _LEAST_RANGE = 4.0
 """Of an axis of time, from its lower to its upper end: so that noise does not look like a slope."""
-_NO_CURVE = (STEP, CANARY)
+_NO_CURVE = tuple(name for name in PSEUDO_LAYERS if name != LOSS)
 """Rows that do not depend on the microbatch."""
 
 

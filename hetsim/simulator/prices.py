@@ -85,7 +85,11 @@ class Prices:
 
 def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
     """The price of every action of `plan`. Raises CostError where the table lacks a cost."""
-    seconds: Scale = scale or (lambda _device, estimate: estimate.seconds)
+    factors = {device: costs.neighbour_factor(device, plan.devices) for device in plan.devices}
+
+    def seconds(device: str, estimate: Estimate) -> float:
+        return factors[device] * (estimate.seconds if scale is None else scale(device, estimate))
+
     plan_buckets = buckets(plan, costs.chain)
     start_ns: dict[str, int] = {}
     compute_ns: dict[tuple[str, int, Kind], int] = {}

@@ -3,7 +3,7 @@
 import pytest
 
 from calibration.table import closing, conditions, cost_table
-from hetsim.costs import CANARY, CONTEXT, LOSS, STEP, WORKSPACE
+from hetsim.costs import ALONE, CANARY, CONTEXT, LOSS, STEP, WORKSPACE
 
 CANARIES = {"fast": [0.002]}
 
@@ -107,3 +107,11 @@ def test_what_is_held_beside_the_layers_has_rows_of_its_own():
         ("a", 8): 100, ("b", 8): 50, ("a", 16): 100, ("b", 16): 50,
         (WORKSPACE, 8): 7, (WORKSPACE, 16): 9, (CONTEXT, 1): 900,
     }  # fmt: skip
+
+
+def test_a_step_alone_stands_beside_one_among_others():
+    """The canary was twice as slow while the device was timed alone, so its step counts half."""
+    alone = {"device_type": "fast", "microbatch": 8, "marked_s": [0.9, 0.9, 0.9], "canary_s": [0.004]}
+    (cost,) = (c for c in cost_table("net", [row()], (), CANARIES, [alone]).layers if c.layer == ALONE)
+    assert (cost.forward_s, cost.backward_s) == pytest.approx((0.45, 0.461))
+    assert cost.spread >= 0.02
