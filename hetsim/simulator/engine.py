@@ -32,8 +32,6 @@ Process: TypeAlias = Generator[simpy.Event, Any, None]
 MessageKey: TypeAlias = tuple[int, int, bool, int]
 """(replica, receiving stage, whether activations, microbatch)"""
 
-_SENT_AS = {Kind.RECV_F: True, Kind.SEND_F: True, Kind.RECV_B: False, Kind.SEND_B: False}
-
 
 def simulate(schedule: Schedule, prices: Prices, disturbances: Iterable[Disturbance] = ()) -> Timeline:
     """The predicted timeline of one step of `schedule`."""
@@ -90,8 +88,9 @@ class _Step:
 
     def run(self) -> Timeline:
         for disturbance in self.disturbances:
-            if disturbance.device in self.pace:
-                self.env.process(self._disturb(disturbance))
+            for leader, group in self.group_of.items():
+                if disturbance.device in group:  # all of a group wait for its slowest
+                    self.env.process(self._disturb(disturbance, leader))
         for number, replica in enumerate(self.schedule.plan.replicas):
             for device in replica.leaders:
                 self.env.process(self._device(device, number, replica))
@@ -181,13 +180,13 @@ class _Step:
         self.computing[device] = self.sharing.start(duration_ns, cores or {}, 1.0, end, self.pace[device])
         return done
 
-    def _disturb(self, disturbance: Disturbance) -> Process:
+    def _disturb(self, disturbance: Disturbance, leader: str) -> Process:
         from_ns = round(disturbance.from_s * 1e9)
         yield self.env.timeout(from_ns)
-        self._set_pace(disturbance.device, 1 / disturbance.slowdown)
+        self._set_pace(leader, 1 / disturbance.slowdown)
         if disturbance.until_s is not None:
             yield self.env.timeout(max(0, round(disturbance.until_s * 1e9) - from_ns))
-            self._set_pace(disturbance.device, disturbance.slowdown)
+            self._set_pace(leader, disturbance.slowdown)
 
     def _set_pace(self, device: str, factor: float) -> None:
         self.pace[device] *= factor
@@ -204,7 +203,7 @@ class _Step:
 
     def _receive(self, device: str, action: Action, number: int) -> None:
         """Post a receive."""
-        message = self._message((number, action.stage, _SENT_AS[action.kind], action.item))
+        message = self._message((number, action.stage, action.kind is Kind.RECV_F, action.item))
         message.posted = True
         message.receive = (device, action, self.env.now)
         source_stage = action.stage + (-1 if action.kind is Kind.RECV_F else 1)

@@ -125,6 +125,8 @@ def test_a_tensor_parallel_group_does_the_same_at_the_same_time():
         }
         first, *others = rows_of.values()
         assert all(other == first for other in others)
+    slowed = step_of(f"{a}[0:1] > {b}[1:2] 1/1", costs, Disturbance("n0.3", 2.0))
+    assert slowed.step_s == pytest.approx(timeline.step_s + 0.75), "a group waits for its slowest"
 
 
 @st.composite
