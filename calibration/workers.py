@@ -10,10 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import psutil
 
 from calibration.protocol import Setup
 from hetsim.errors import CalibrationError, Problem
@@ -25,6 +28,9 @@ from hetsim.scenario.types import NetworkSpec
 
 SILENCE_S = 300.0
 """A worker that says nothing for so long is taken for dead; the longest silence is one step of a slow device."""
+
+LOOK_S, STOPPED_S = 2.0, 20.0
+"""While nothing is said, the workers are looked at so often; one that somebody stopped may be let go on for so long."""
 
 _END = None
 
@@ -66,12 +72,15 @@ class Workers:
         for name, command in commands.items():
             self._write(name, json.dumps(command))
         results: dict[str, Any] = {}
+        heard_s = time.monotonic()
         while len(results) < len(commands):
+            missing = sorted(set(commands) - set(results))
             try:
-                name, reply = self._replies.get(timeout=SILENCE_S)
+                name, reply = self._replies.get(timeout=LOOK_S)
             except queue.Empty:
-                missing = ", ".join(sorted(set(commands) - set(results)))
-                raise CalibrationError(f"{missing} said nothing for {SILENCE_S:.0f} s while calibrating") from None
+                self._check_silence(missing, time.monotonic() - heard_s)
+                continue
+            heard_s = time.monotonic()
             if reply is _END:
                 raise self._death(name)
             if "result" in reply:
@@ -79,6 +88,21 @@ class Workers:
             elif on_progress is not None:
                 on_progress(name, reply["progress"])
         return results
+
+    def _check_silence(self, missing: Sequence[str], silent_s: float) -> None:
+        """Raise CalibrationError where one of `missing` was stopped, or they have said nothing for too long."""
+        stopped = [name for name in missing if self._is_stopped(name)]
+        if stopped and silent_s > STOPPED_S:
+            raise CalibrationError(
+                f"{', '.join(stopped)} was stopped (SIGSTOP) {silent_s:.0f} s ago or more while calibrating"
+            )
+        if silent_s > SILENCE_S:
+            raise CalibrationError(f"{', '.join(missing)} said nothing for {SILENCE_S:.0f} s while calibrating")
+
+    def _is_stopped(self, name: str) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self._processes[name].pid).status() == psutil.STATUS_STOPPED
+        return False
 
     def _start(self, device: Device) -> None:
         device_type = self._cluster.device_types[device.type]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hetsim.costs import CostModel
+from hetsim.errors import InputError
 from hetsim.memory import MemoryUse, memory_use
 from hetsim.plan import Plan, Replica, ScheduleName, Stage
 from hetsim.planner.baselines import even_cuts
@@ -19,6 +20,9 @@ from hetsim.workload import Training
 
 KEPT_SETS = 4
 """Sets of devices whose best data-parallel split is evaluated."""
+
+MOST_CELLS = 4_000_000
+"""Stages that a layer split prices one by one: some hundred bytes each, and some minutes in all."""
 
 KEPT_CUTS = 3
 """Cuts that are evaluated for each schedule, number of microbatches and number of stages."""
@@ -102,6 +106,9 @@ def _gather_pipelines(
         detail = f"needs two devices and two layers; there are {sum(map(len, pools))} and {len(costs.chain)}"
         found.rejections.append(Rejection("pipelines and model parallel", "devices", detail, 0))
         return
+    if (cells := len(pools) * len(costs.chain) ** 2) > MOST_CELLS:
+        what = f"{len(costs.chain)} layers on {len(pools)} kinds of devices are {cells} stages to price, not {MOST_CELLS} at most"
+        raise InputError(f"{what}. Make one layer of several, or search data_parallel alone")
     splits: dict[int, LayerSplit] = {}
     kinds: list[list[Proposal]] = []
     for microbatches, schedule in pipelines:

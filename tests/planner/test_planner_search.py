@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from planner_cases import problems, recurrence, simple_costs
 
 from hetsim.costs import CostModel, CostTable
-from hetsim.errors import CostError, InfeasibleError
+from hetsim.errors import CostError, InfeasibleError, InputError
 from hetsim.hardware import Link
 from hetsim.memory import memory_use
 from hetsim.planner import BatchSplit, LayerSplit, search
@@ -182,3 +182,12 @@ def test_same_input_same_result_under_any_hash_seed():
         done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
         outputs.add(done.stdout)
     assert len(outputs) == 1
+
+
+def test_problems_beyond_memory_are_refused_with_a_way_out():
+    long = simple_costs({kind: [0.001] * 1500 for kind in "ab"}, "aabb")
+    with pytest.raises(InputError, match="Make one layer of several"):
+        search(long, Training(4), Search(strategies=("pipeline",), microbatches=(2,)), recurrence(long))
+    wide = simple_costs({kind: [0.001] for kind in "abcdef"}, "abcdef" * 12)
+    with pytest.raises(InputError, match="sets of unlike devices"):
+        search(wide, Training(512), Search(strategies=("data_parallel",)), recurrence(wide))
