@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from executor.recording import Recorder
 from hetsim.exchange import segments
 from hetsim.models.network import DTYPES, Network
 from hetsim.models.optimizer import make_optimizer
-from hetsim.plan import Replica, Stage
+from hetsim.plan import Replica
 from hetsim.schedule import Action, Kind
 from hetsim.workload import Training
 
@@ -29,14 +29,11 @@ class Place:
     """Where a device stands in a plan."""
 
     replica: Replica
-    stage_number: int
+    stage_numbers: tuple[int, ...]
+    """Of the stages that it holds."""
+
     first_sample: int
     """Of the replica's share, in the global batch."""
-
-    @property
-    def stage(self) -> Stage:
-        """The layers that it holds."""
-        return self.replica.stages[self.stage_number]
 
     @property
     def samples(self) -> slice:
@@ -44,23 +41,22 @@ class Place:
         return slice(self.first_sample, self.first_sample + self.replica.samples)
 
     @property
-    def is_first(self) -> bool:
+    def has_first(self) -> bool:
         """Whether it takes the batch's inputs."""
-        return self.stage_number == 0
+        return 0 in self.stage_numbers
 
     @property
-    def is_last(self) -> bool:
+    def has_last(self) -> bool:
         """Whether it takes the batch's targets, and has the loss."""
-        return self.stage_number == len(self.replica.stages) - 1
+        return len(self.replica.stages) - 1 in self.stage_numbers
 
 
 def place_of(replicas: Sequence[Replica], device: str) -> Place | None:
     """Where `device` stands among `replicas`; None where it has nothing to do."""
     first_sample = 0
     for replica in replicas:
-        for number, stage in enumerate(replica.stages):
-            if stage.device == device:
-                return Place(replica, number, first_sample)
+        if numbers := tuple(number for number, stage in enumerate(replica.stages) if stage.device == device):
+            return Place(replica, numbers, first_sample)
         first_sample += replica.samples
     return None
 
@@ -86,27 +82,42 @@ def make_execution(
     place = place_of(plan.replicas, name)
     if place is None:
         return None
-    exchange = GradientExchange(place.stage_number, recorder)
-    layers = {i: copy.deepcopy(network.model[i]).to(device, DTYPES[job.training.dtype]) for i in place.stage.layers}
-    pieces: list[nn.Module] = []
+    held = [_Held(number, GradientExchange(number, recorder)) for number in place.stage_numbers]
     for segment in reversed(segments(plan, job.chain)):
-        if segment.start in layers:
-            piece: nn.Module = nn.Sequential(*(layers[i] for i in segment.layers))
-            buckets = [bucket for bucket in schedule.buckets if bucket.segment == segment]
-            pieces.append(exchange.wrap(piece, shared[segment], buckets) if buckets else piece)
+        for mine in held:
+            if segment.start in place.replica.stages[mine.number].layers:
+                layers = {i: copy.deepcopy(network.model[i]).to(device, DTYPES[job.training.dtype]) for i in segment.layers}
+                piece: nn.Module = nn.Sequential(*layers.values())
+                buckets = [bucket for bucket in schedule.buckets if bucket.segment == segment]
+                mine.layers.update(layers)
+                mine.pieces.append(mine.exchange.wrap(piece, shared[segment], buckets) if buckets else piece)
     share = place.replica.microbatch_samples / plan.global_batch
+    last = len(place.replica.stages) - 1
     pipeline = Pipeline(
-        _StageModule(pieces, place),
-        stage=place.stage_number,
+        {m.number: _StageModule(m.pieces, receives=m.number > 0, sends=m.number < last) for m in held},
+        {m.number: m.exchange for m in held},
+        depth=last + 1,
         actions={groups.rank_within(place.replica.devices, d): schedule.actions[d] for d in place.replica.devices},
         microbatches=place.replica.microbatches,
         loss=lambda outputs, targets: network.loss(outputs, targets) * share,
         neighbours=neighbours[place.replica],
         device=device,
-        exchange=exchange,
         recorder=recorder,
     )
-    return Execution(job.training, place, layers, pipeline, exchange, device, recorder)
+    return Execution(job.training, place, held, pipeline, device, recorder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A stage that a device holds."""
+
+    number: int
+    exchange: GradientExchange
+    layers: dict[int, nn.Module] = field(default_factory=dict)
+    """By index in the chain."""
+
+    pieces: list[nn.Module] = field(default_factory=list)
+    """The layers of each segment, in order."""
 
 
 class Execution:
@@ -116,49 +127,52 @@ class Execution:
         self,
         training: Training,
         place: Place,
-        layers: dict[int, nn.Module],
+        held: Sequence[_Held],
         pipeline: Pipeline,
-        exchange: GradientExchange,
         device: torch.device,
         recorder: Recorder[Any],
     ) -> None:
         self._place = place
-        self._layers = layers
+        self._held = held
         self._pipeline = pipeline
-        self._exchange = exchange
         self._device = device
         self._dtype = DTYPES[training.dtype]
         self._recorder = recorder
-        learnable = [p for layer in layers.values() for p in layer.parameters() if p.requires_grad]
-        self._optimizer = make_optimizer(learnable, training) if learnable else None
+        self._optimizers = {}
+        for mine in held:
+            learnable = [p for layer in mine.layers.values() for p in layer.parameters() if p.requires_grad]
+            self._optimizers[mine.number] = make_optimizer(learnable, training) if learnable else None
 
     def load(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """What this worker needs of a global batch, on its device."""
         place, mine = self._place, None
-        if place.is_first:
+        if place.has_first:
             mine = inputs[place.samples].to(self._device)
             mine = mine.to(self._dtype) if mine.is_floating_point() else mine
-        return mine, targets[place.samples].to(self._device) if place.is_last else None
+        return mine, targets[place.samples].to(self._device) if place.has_last else None
 
     def step(self, inputs: Tensor | None, targets: Tensor | None) -> Tensor | None:
         """One training step; returns this worker's share of the loss where it has the last stage."""
         loss = self._pipeline.step(inputs, targets)
         self._pipeline.wait_sent()
-        self._exchange.wait()
-        self._recorder.begin(Action(self._place.stage_number, Kind.UPDATE))
-        if self._optimizer is not None:
-            self._optimizer.step()
-            self._optimizer.zero_grad()
-        self._recorder.end()
+        for mine in self._held:
+            mine.exchange.wait()
+        for number, optimizer in self._optimizers.items():
+            self._recorder.begin(Action(number, Kind.UPDATE))
+            if optimizer is not None:
+                optimizer.step()
+                optimizer.zero_grad()
+            self._recorder.end()
         return loss
 
     def settle_in(self) -> None:
         """After the first step: do what is done once."""
-        self._exchange.rebuild_buckets()
+        for mine in self._held:
+            mine.exchange.rebuild_buckets()
 
     def save_parameters(self, path: Path) -> None:
         """Write the state of each layer held, by its index in the chain."""
-        torch.save({i: layer.state_dict() for i, layer in self._layers.items()}, path)
+        torch.save({i: layer.state_dict() for mine in self._held for i, layer in mine.layers.items()}, path)
 
 
 class _StageModule(nn.Module):
@@ -167,11 +181,11 @@ class _StageModule(nn.Module):
     The gradient of a mean, for one, is a single number seen many times over, which cannot be sent as it is.
     """
 
-    def __init__(self, pieces: Sequence[nn.Module], place: Place) -> None:
+    def __init__(self, pieces: Sequence[nn.Module], *, receives: bool, sends: bool) -> None:
         super().__init__()
         self.pieces = nn.Sequential(*pieces)
-        self._receives = not place.is_first
-        self._sends = not place.is_last
+        self._receives = receives
+        self._sends = sends
 
     def forward(self, states: Tensor) -> Tensor:
         """The stage's output."""

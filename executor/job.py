@@ -191,7 +191,6 @@ def _only_simulated(plan: Plan) -> Iterator[Problem]:
     """What of `plan` can be predicted but not run."""
     parts = {
         "tensor-parallel groups": any(stage.partners for replica in plan.replicas for stage in replica.stages),
-        "several stages a device": any(len(replica.leaders) < len(replica.stages) for replica in plan.replicas),
         f"the exchange {plan.exchange}": plan.exchange != Exchange(),
     }
     for what, there in parts.items():

@@ -51,32 +51,34 @@ class Neighbours:
 
 
 class Pipeline:
-    """One device's stage of one replica, ready to run its part of the schedule."""
+    """One device's stages of one replica, ready to run their part of the schedule."""
 
     def __init__(
         self,
-        module: nn.Module,
+        modules: Mapping[int, nn.Module],
+        exchanges: Mapping[int, GradientExchange],
         *,
-        stage: int,
+        depth: int,
         actions: Mapping[int, Sequence[Action]],
         microbatches: int,
         loss: Loss,
         neighbours: Neighbours,
         device: torch.device,
-        exchange: GradientExchange,
         recorder: Recorder[Any],
     ) -> None:
         """`actions` are the lists of all devices of the replica, by rank in its groups.
 
-        `module` computes stage number `stage`. `loss` (outputs, targets) is what is minimised: its sum over all microbatches
-        and replicas. Raises RunError where this torch lacks the runtime.
+        `modules` compute the stages, of `depth` in all, by number; `exchanges` are theirs. `loss` (outputs, targets) is what is
+        minimised: its sum over all microbatches and replicas. Raises RunError where this torch lacks the runtime.
         """
         self._recorder = recorder
         self._groups = neighbours
         self._sent: list[_Sent] = []
-        count = len(actions)
-        held = _Stage(module, stage, count, device, neighbours.forward, exchange, recorder)
-        self._runtime = _runtime([held], microbatches, self._timed(loss), scale_grads=False)
+        self._stages = {
+            number: _Stage(module, number, depth, device, neighbours.forward, exchanges[number], recorder)
+            for number, module in modules.items()
+        }
+        self._runtime = _runtime(list(self._stages.values()), microbatches, self._timed(loss), scale_grads=False)
         self._runtime._comp_type_to_function_map.update(  # noqa: SLF001
             {
                 _torch_kind(Kind.SEND_F): self._send,
@@ -117,8 +119,8 @@ class Pipeline:
 
         return timed
 
-    def _send(self, action: Any, context: Any) -> None:
-        stage, forward = _stage_of(context), action.computation_type == _torch_kind(Kind.SEND_F)
+    def _send(self, action: Any, _context: Any) -> None:
+        stage, forward = self._stages[action.stage_index], action.computation_type == _torch_kind(Kind.SEND_F)
         ops = (stage.get_fwd_send_ops if forward else stage.get_bwd_send_ops)(action.microbatch_index)
         for op in ops:
             start = self._recorder.clock.now()
@@ -126,8 +128,8 @@ class Pipeline:
             assert work is not None
             self._sent.append(_Sent(str(action), start, work, op.tensor))
 
-    def _receive(self, action: Any, context: Any) -> None:
-        stage, forward = _stage_of(context), action.computation_type == _torch_kind(Kind.RECV_F)
+    def _receive(self, action: Any, _context: Any) -> None:
+        stage, forward = self._stages[action.stage_index], action.computation_type == _torch_kind(Kind.RECV_F)
         ops = (stage.get_fwd_recv_ops if forward else stage.get_bwd_recv_ops)(action.microbatch_index)
         posted = self._runtime.fwd_recv_ops if forward else self._runtime.bwd_recv_ops
         posted[stage.stage_index, action.microbatch_index] = [self._post(op, str(action), forward=forward) for op in ops]
@@ -201,10 +203,10 @@ class _Awaited:
         self.message.wait()
 
 
-def _runtime(stages: list[PipelineStage], microbatches: int, loss: Loss, *, scale_grads: bool) -> Any:
+def _runtime(stages: Sequence[PipelineStage], microbatches: int, loss: Loss, *, scale_grads: bool) -> Any:
     """Torch's runtime of schedules. Raises RunError where this torch has none that works as the one we know."""
     kind = getattr(schedules, "_PipelineScheduleRuntime", None)
-    runtime = kind(stages, n_microbatches=microbatches, loss_fn=loss, scale_grads=scale_grads) if kind else None
+    runtime = kind(list(stages), n_microbatches=microbatches, loss_fn=loss, scale_grads=scale_grads) if kind else None
     needed = ("_comp_type_to_function_map", "_prepare_schedule_with_comms", "fwd_recv_ops", "bwd_recv_ops", "step")
     if missing := [name for name in needed if not hasattr(runtime, name)]:
         raise RunError(
@@ -220,8 +222,3 @@ def _torch_kind(kind: Kind) -> Any:
 
 def _torch_action(action: Action) -> Any:
     return schedules._Action.from_str(str(action))  # noqa: SLF001 - the same text
-
-
-def _stage_of(context: Any) -> Any:
-    (stage,) = context.schedule_ref._stages  # noqa: SLF001
-    return stage

@@ -66,7 +66,6 @@ def test_two_stages_on_one_device_are_told_with_all_other_faults(tmp_path, numbe
     ("text", "what"),
     [
         ("a0+b0[0:7] 8/1", "tensor-parallel groups can be predicted, but not run yet"),
-        ("a0[0:2] > b0[2:4] > a0[4:6] > b0[6:7] 8/2; interleaved", "several stages a device can be predicted"),
         ("a0[0:7] 4/1 | b0[0:7] 4/1; tree", "the exchange tree can be predicted"),
     ],
 )

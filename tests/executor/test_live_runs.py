@@ -35,6 +35,8 @@ PLANS = {
     "gpipe": "a0[0:5] > b0[5:7] 8/4; gpipe",
     "1f1b": "a0[0:5] > b0[5:7] 8/4; 1f1b",
     "1f1b, three stages, against the order of the ranks": "c0[0:1] > a0[1:4] > b0[4:7] 8/8; 1f1b",
+    "interleaved": "b0[0:2] > a0[2:4] > b0[4:5] > a0[5:7] 8/4; interleaved",
+    "interleaved beside a replica of one stage": "a0[0:1] > b0[1:3] > a0[3:5] > b0[5:7] 6/3 | c0[0:7] 2/2; interleaved",
     "hybrid": "a0[0:5] > b0[5:7] 6/3 | c0[0:7] 2/1; 1f1b",
 }
 
@@ -106,13 +108,13 @@ def carried_out(network, plan):
     """The actions of each device, without gradients for what does not learn, which torch does not send."""
     numbers = chain(network)
     first_learner = next(i for i, layer in enumerate(numbers.layers) if layer.parameters)
-    actions = {}
+    actions, made = {}, make_schedule(plan, numbers).actions
     for replica in plan.replicas:
         for number, stage in enumerate(replica.stages):
             useless = {(number, Kind.RECV_B)} if stage.stop <= first_learner else set()
             useless |= {(number, Kind.SEND_B)} if stage.start <= first_learner else set()
-            made = make_schedule(plan, numbers).actions[stage.device]
-            actions[stage.device] = [action for action in made if (action.stage, action.kind) not in useless]
+            rows = actions.get(stage.device, made[stage.device])
+            actions[stage.device] = [action for action in rows if (action.stage, action.kind) not in useless]
     return actions
 
 
