@@ -95,7 +95,7 @@ class Calibration:
         return {network: rows for network, rows in gaps.items() if rows}
 
     def _is_missing(self, network: str, point: Point) -> bool:
-        return any(self._layer_key(network, *part, point.in_flight) not in self._store for part in point.microbatches)
+        return any(self._layer_key(network, *part, point) not in self._store for part in point.microbatches)
 
     def missing_links(self) -> bool:
         """Whether the links have still to be timed."""
@@ -124,8 +124,11 @@ class Calibration:
                 if not self._is_missing(network, point):
                     continue  # it was part of an earlier one
                 workers = workers or stack.enter_context(self._workers())
+                if point.alone:
+                    self._rest(workers)
                 self._measure_point(workers, network, point, effort, partial(report, done=done, total=total))
-                self._measure_alone(workers, network, point, effort)
+                if point.alone:
+                    self._rest(workers)
         if total:
             report("done", total, total)
         self.write_tables()
@@ -176,7 +179,9 @@ class Calibration:
         common: dict[str, Any] = {"do": "measure", "network": network, "in_flight": point.in_flight, **asdict(effort)}
         common["accumulate"] = self._tells_accumulation(network, point)
         commands = {
-            device.name: {**common, "microbatch": sizes[device.type]} for device in cluster.devices if device.type in sizes
+            device.name: {**common, "microbatch": sizes[device.type]}
+            for device in cluster.devices
+            if device.type in sizes and (device.name in representatives or not point.alone)
         }
 
         def on_progress(name: str, progress: Mapping[str, Any]) -> None:
@@ -187,28 +192,16 @@ class Calibration:
         results = workers.ask(commands, on_progress)
         for name in sorted(representatives & results.keys()):
             kind = cluster.device(name).type
-            key = self._layer_key(network, kind, sizes[kind], point.in_flight)
+            key = self._layer_key(network, kind, sizes[kind], point)
             if key not in self._store:
-                about: dict[str, Any] = {"kind": "layers", "network": network, "network_key": self._network_key(network)}
+                about: dict[str, Any] = {"kind": "alone" if point.alone else "layers"}
+                about |= {"network": network, "network_key": self._network_key(network)}
                 about |= {"device_type": kind, "microbatch": sizes[kind], "in_flight": point.in_flight}
                 about |= {"fingerprint": self._prints[kind], "at_s": time.time()}
                 self._store.add(key, about | results[name])
 
-    def _measure_alone(self, workers: Workers, network: str, point: Point, effort: Effort) -> None:
-        """At the whole batch, time one device of each type once more while the others rest."""
-        devices = self._scenario.cluster.devices
-        batch = self._specs[network].training.global_batch
-        if len(devices) == 1 or point.in_flight > 1 or any(size != batch for _, size in point.microbatches):
-            return
-        for kind, device in _representatives(self._scenario.cluster).items():
-            workers.ask({other.name: {"do": "rest"} for other in devices if other.name != device.name})
-            command = {"do": "measure", "network": network, "microbatch": batch, "in_flight": 1, "accumulate": False}
-            result = workers.ask({device.name: {**command, **asdict(effort)}})[device.name]
-            workers.ask({device.name: {"do": "rest"}})
-            about: dict[str, Any] = {"kind": "alone", "network": network, "network_key": self._network_key(network)}
-            about |= {"device_type": kind, "microbatch": batch, "fingerprint": self._prints[kind], "at_s": time.time()}
-            kept = {key: result[key] for key in ("marked_s", "canary_s")}
-            self._store.add(digest("alone", self._network_key(network), self._prints[kind], batch), about | kept)
+    def _rest(self, workers: Workers) -> None:
+        workers.ask({device.name: {"do": "rest"} for device in self._scenario.cluster.devices})
 
     def _measure_links(self, workers: Workers) -> None:
         cluster = self._scenario.cluster
@@ -232,7 +225,7 @@ class Calibration:
     def _tells_accumulation(self, network: str, point: Point) -> bool:
         """Whether adding to gradients is timed at `point`: at the smallest microbatch, of whose step it is the largest part."""
         smallest = min(curve_microbatches(self._specs[network], self._scenario.search))
-        return point.in_flight == 1 and all(size == smallest for _, size in point.microbatches)
+        return point.in_flight == 1 and not point.alone and all(size == smallest for _, size in point.microbatches)
 
     def _canaries(self) -> dict[str, list[float]]:
         """Device type -> its canary beside each recent point and check: the median of each."""
@@ -250,8 +243,9 @@ class Calibration:
             return bool(row["key"] == self._link_key())
         return bool(row["fingerprint"] == self._prints.get(row["device_type"]))
 
-    def _layer_key(self, network: str, device_type: str, microbatch: int, in_flight: int) -> str:
-        return digest("layers", self._network_key(network), self._prints[device_type], microbatch, in_flight)
+    def _layer_key(self, network: str, device_type: str, microbatch: int, point: Point) -> str:
+        kind = "alone" if point.alone else "layers"
+        return digest(kind, self._network_key(network), self._prints[device_type], microbatch, point.in_flight)
 
     def _link_key(self) -> str:
         names = [(device.name, device.cores) for device in self._scenario.cluster.devices]

@@ -28,6 +28,9 @@ class Point:
     in_flight: int = 1
     """Microbatches that are forward before the first is backward."""
 
+    alone: bool = False
+    """Whether all other devices rest meanwhile; then there is one device type."""
+
     @classmethod
     def of(cls, microbatches: Mapping[str, int], in_flight: int = 1) -> Point:
         """The point of a mapping from device type to samples."""
@@ -35,11 +38,14 @@ class Point:
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{kind} × {size}" for kind, size in self.microbatches)
+        if self.alone:
+            return f"{sizes} (alone)"
         return sizes if self.in_flight == 1 else f"{sizes} ({self.in_flight} in flight)"
 
 
 def curve_points(spec: NetworkSpec, search: Search, cluster: Cluster) -> tuple[Point, ...]:
-    """The points of the batch curves: plain steps, and steps with several microbatches in flight as pipelines have them."""
+    """The points of the batch curves: plain steps, steps with several microbatches in flight as pipelines have them, and the whole
+    batch on one device while the others rest."""
     kinds = [kind.name for kind in cluster.used_types]
     plain = [Point.of(dict.fromkeys(kinds, size)) for size in curve_microbatches(spec, search)]
     batch = spec.training.global_batch
@@ -47,8 +53,10 @@ def curve_points(spec: NetworkSpec, search: Search, cluster: Cluster) -> tuple[P
     pipelined = [
         Point.of(dict.fromkeys(kinds, batch // m), min(m, IN_FLIGHT)) for m in dict.fromkeys(counts[:1] + counts[-1:])
     ]
-    needed = len(cluster.devices) > 1 and {"pipeline"} & set(search.strategies)
-    return (*plain, *(pipelined if needed else ()))
+    several = len(cluster.devices) > 1
+    needed = several and {"pipeline"} & set(search.strategies)
+    alone = [Point(((kind, batch),), alone=True) for kind in kinds]
+    return (*plain, *(pipelined if needed else ()), *(alone if several else ()))
 
 
 def curve_microbatches(spec: NetworkSpec, search: Search) -> tuple[int, ...]:

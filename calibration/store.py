@@ -108,15 +108,10 @@ def _fault(row: Any) -> str:
         return f"got schema_version {shown(version)}, expected {SCHEMA_VERSION}"
     try:
         match row["kind"]:
-            case "layers":
+            case "layers" | "alone":
                 sound = _is_point(row)
             case "links":
                 sound = all(_is_transfer(transfer) for transfer in row["transfers"]) and isinstance(row["fingerprint"], dict)
-            case "alone":
-                timed = (
-                    _are_timings(row["marked_s"]) and _are_timings(row["canary_s"]) and isinstance(row["microbatch"], int)
-                )
-                sound = timed and all(isinstance(row[key], str) for key in ("network_key", "device_type"))
             case "check":
                 sound = _are_timings(row["canary_s"]) and isinstance(row["fingerprint"], dict) and _is_number(row["at_s"])
                 sound = sound and isinstance(row["device_type"], str)

@@ -69,7 +69,12 @@ def _show_gaps(session: Session, points: dict[str, list[Point]], budget_s: float
     count = sum(map(len, gaps.values()))
     if output == "json":
         rows = [
-            {"network": network, "microbatches": dict(point.microbatches), "in_flight": point.in_flight}
+            {
+                "network": network,
+                "microbatches": dict(point.microbatches),
+                "in_flight": point.in_flight,
+                "alone": point.alone,
+            }
             for network, rows in gaps.items()
             for point in rows
         ]

@@ -94,7 +94,8 @@ def test_points_on_file_are_not_measured_again(hetsim, tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(SCENARIO)
     dry = hetsim.json("calibrate", path, "--budget", "0.1", "--dry-run")
-    assert len(dry["points"]) == 5
+    assert len(dry["points"]) == 7
+    assert sum(point["alone"] for point in dry["points"]) == 2
     first = hetsim.json("calibrate", path, "--budget", "0.1")
     samples = tmp_path / "runs" / "costs" / "small" / "samples.jsonl"
     before = samples.read_bytes()
