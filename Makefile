@@ -36,6 +36,7 @@ accuracy-public: $(STAMP)  ## published measurements: GPUs and batches never mea
 	$(BIN)/python -m benchmarks.curves_public
 	$(BIN)/python -m benchmarks.sailor_public
 	$(BIN)/python -m benchmarks.amp_public
+	$(BIN)/python -m benchmarks.virtualflow_public
 
 .PHONY: bench
 bench: $(STAMP)  ## how fast the simulator is on this machine
