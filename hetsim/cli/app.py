@@ -24,9 +24,11 @@ from hetsim.cli.options import (
     Networks,
     PlanTexts,
     Quiet,
+    Risk,
     Runs,
     ScenarioPath,
     Steps,
+    TimeLimit,
 )
 from hetsim.errors import HetsimError
 
@@ -138,19 +140,26 @@ def calibrate(
     run(scenario, networks, costs, budget, dry_run=dry_run, output=output, quiet=quiet)
 
 
-@app.command(epilog="Examples:  hetsim plan scenarios/textbook.yaml   ·   hetsim plan scenarios/k80_v100.yaml --format json")
+@app.command(
+    epilog="Examples:  hetsim plan scenarios/textbook.yaml   ·   hetsim plan scenarios/k80_v100.yaml --time-limit 10 --format json"
+)
 def plan(
     scenario: ScenarioPath,
     networks: Networks = None,
+    time_limit: TimeLimit = None,
+    risk: Risk = "median",
     costs: Costs = Path("runs/costs"),
     runs: Runs = Path("runs"),
     allow_outdated: AllowOutdated = False,
     output: Format = "table",
+    quiet: Quiet = False,
 ) -> None:
-    """Find the best split of each network, beside the baselines."""
+    """Find the best split of each network, beside the baselines, and how far from the best possible it can be."""
+    from hetsim.cli.plan import Wish
     from hetsim.cli.plan import plan as run
 
-    run(scenario, networks, costs, runs, allow_outdated=allow_outdated, output=output)
+    wish = Wish(time_limit, risk, quiet=quiet)
+    run(scenario, networks, costs, runs, wish, allow_outdated=allow_outdated, output=output)
 
 
 @app.command(

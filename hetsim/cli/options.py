@@ -38,4 +38,14 @@ FailOver = Annotated[
 AllowOutdated = Annotated[
     bool, typer.Option("--allow-outdated", help="Take costs that were measured under other conditions, and mark them.")
 ]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time-limit", min=0.0, max=86_400.0, help="Seconds to search each network for; then the best so far."),
+]
+Risk = Annotated[
+    Literal["median", "p90"],
+    typer.Option(
+        "--risk", help="What plans are ranked by: their predicted step, or the one that it stays under nine times in ten."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
-from hetsim.cli.planning import Planned, candidate_rows, plan_network
+from hetsim.cli.planning import Planned, by_risk, candidate_rows, plan_network
+from hetsim.cli.progress import search_progress
 from hetsim.cli.session import Session
 from hetsim.costs.transfer import transferred_types
+from hetsim.planner import Watch
 from hetsim.report.result import plans_document
 from hetsim.report.rows import CandidateRow
+from hetsim.scenario.types import NetworkSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How the user wants plans to be searched and ranked."""
+
+    time_limit_s: float | None = None
+    risk: Literal["median", "p90"] = "median"
+    quiet: bool = False
 
 
 def plan(
-    path: Path, networks: Sequence[str] | None, costs: Path, runs: Path, *, allow_outdated: bool, output: OutputFormat
+    path: Path,
+    networks: Sequence[str] | None,
+    costs: Path,
+    runs: Path,
+    wish: Wish,
+    *,
+    allow_outdated: bool,
+    output: OutputFormat,
 ) -> None:
     """Search the best plan of each network; show it beside the others, and keep it in a run directory."""
     from hetsim.report.gantt import draw_gantt
     from hetsim.report.tables import candidate_tables, print_tables
 
     session = Session(path, networks, costs, allow_outdated=allow_outdated)
-    planned = [plan_network(session, spec) for spec in session.scenario.networks]
+    planned = [_planned(session, spec, wish) for spec in session.scenario.networks]
     rows = {p.spec.name: candidate_rows(p) for p in planned}
     document = _document(session, planned, rows)
     with session.new_run(runs) as run:
@@ -42,6 +62,12 @@ def plan(
     talk(f"saved {run.path}")
 
 
+def _planned(session: Session, spec: NetworkSpec, wish: Wish) -> Planned:
+    with search_progress(spec.name, quiet=wish.quiet) as report:
+        planned = plan_network(session, spec, Watch(wish.time_limit_s, report))
+    return by_risk(planned) if wish.risk == "p90" else planned
+
+
 def _counts(planned: Planned) -> str:
     """How much was looked at, and how far from the best possible the answer can be."""
     result = planned.result
@@ -50,6 +76,7 @@ def _counts(planned: Planned) -> str:
         f"considered {result.considered} · infeasible {sum(result.infeasible_counts.values())}"
         f"{f' ({infeasible})' if infeasible else ''} · not priceable {len(result.unpriceable)} · "
         + ("no lower bound" if result.gap is None else f"the best possible is at most {result.gap:.1%} faster")
+        + (" · the search was ended early" if result.ended_early else "")
     )
 
 
@@ -61,6 +88,7 @@ def _document(session: Session, planned: Sequence[Planned], rows: dict[str, list
             "step_s": p.result.chosen.step_s,
             "lower_bound_s": p.result.lower_bound_s,
             "gap": p.result.gap,
+            "ended_early": p.result.ended_early,
             "explanation": list(p.result.explanation),
             "baselines": [{"name": b.name, "plan": str(b.plan), "step_s": b.step_s} for b in p.result.baselines],
             "considered": p.result.considered,

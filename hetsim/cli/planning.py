@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from hetsim.cli.session import Session
 from hetsim.costs import CostModel
@@ -13,9 +15,10 @@ from hetsim.memory import check_memory
 from hetsim.plan import Plan
 from hetsim.planner.result import Candidate, PlanningResult
 from hetsim.planner.search import search
+from hetsim.planner.watch import Watch
 from hetsim.report.rows import EVEN_SPLIT, CandidateRow
 from hetsim.scenario.types import NetworkSpec, Scenario
-from hetsim.simulator import Prediction, predict, step_s
+from hetsim.simulator import Prediction, predict, shared_step_s, step_s
 
 SHOWN_CANDIDATES = 8
 
@@ -45,11 +48,32 @@ class Planned:
         return step_s(plan, self.costs, slowdown)
 
 
-def plan_network(session: Session, spec: NetworkSpec) -> Planned:
-    """The planner's answer for one network. Raises InfeasibleError where no plan fits, CostError where costs are missing."""
+def plan_network(session: Session, spec: NetworkSpec, watch: Watch | None = None) -> Planned:
+    """The planner's answer for one network, within what `watch` allows.
+
+    Raises InfeasibleError where no plan fits, CostError where costs are missing.
+    """
     costs = session.costs(spec)
-    found = search(costs, spec.training, session.scenario.search, lambda plan: step_s(plan, costs))
+    found = search(
+        costs,
+        spec.training,
+        session.scenario.search,
+        lambda plan: step_s(plan, costs),
+        settle=lambda plan: shared_step_s(plan, costs),
+        watch=watch,
+    )
     return Planned(spec, costs, found, session.scenario)
+
+
+def by_risk(planned: Planned) -> Planned:
+    """The same with the best candidates ranked by the step that each stays under nine times in ten."""
+    best = planned.result.candidates[:SHOWN_CANDIDATES]
+    careful = sorted(best, key=lambda row: float(np.quantile(planned.predict(row.plan).draws_s, 0.9)))
+    candidates = (*careful, *planned.result.candidates[SHOWN_CANDIDATES:])
+    reason = f"By the 90th percentile of its step, {careful[0].name} comes first"
+    after = f", before {best[0].name}, whose predicted step is shorter" if careful[0] is not best[0] else ", too"
+    explanation = (*planned.result.explanation, f"{reason}{after}.")
+    return replace(planned, result=replace(planned.result, candidates=candidates, explanation=explanation))
 
 
 def plans_of_user(session: Session, spec: NetworkSpec, texts: Sequence[str]) -> list[Plan]:

@@ -103,11 +103,18 @@ class CostModel:
 
         Costs hold while all devices of the host work. 1 where nobody measured a device alone, or no difference was seen.
         """
+        alone = self._alone.get(self._type_of[device], 1.0)
+        if alone == 1:
+            return 1.0
         node = self.cluster.device(device).node
         others = [other.name for other in self.cluster.devices if other.node == node and other.name != device]
-        alone = self._alone.get(self._type_of[device], 1.0)
         resting = sum(other not in working for other in others) / len(others) if others else 0.0
         return 1 + (alone - 1) * resting
+
+    @property
+    def least_factor(self) -> float:
+        """Under every `neighbour_factor`."""
+        return min([1.0, *self._alone.values()])
 
     @cached_property
     def _alone(self) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from hetsim.errors import PlanError
 from hetsim.hardware.devices import Device, DeviceType
@@ -41,7 +42,7 @@ class Node:
     """How devices and the node hang together where that is not one link for each device, e.g. two dies on one slot."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cluster:
     """Nodes and the network between them. Device and node names are unique (checked by the scenario)."""
 
@@ -53,7 +54,7 @@ class Cluster:
     wires: tuple[Wire, ...] = ()
     """How nodes and switches hang together where that is not one switch for all."""
 
-    @property
+    @cached_property
     def devices(self) -> tuple[Device, ...]:
         """All devices, in the order of the nodes."""
         return tuple(device for node in self.nodes for device in node.devices)
@@ -66,11 +67,14 @@ class Cluster:
 
     def device(self, name: str) -> Device:
         """The device called `name`. Raises PlanError with the known names where there is none."""
-        for candidate in self.devices:
-            if candidate.name == name:
-                return candidate
-        known = ", ".join(d.name for d in self.devices)
+        if name in self._by_name:
+            return self._by_name[name]
+        known = ", ".join(self._by_name)
         raise PlanError(f'there is no device "{name}" in the cluster; it has {known}')
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Device]:
+        return {device.name: device for device in self.devices}
 
     def type_of(self, device: str) -> DeviceType:
         """The type of the device called `device`. Raises PlanError where there is none."""

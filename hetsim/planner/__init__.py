@@ -1,8 +1,8 @@
-"""The planner: exact batch and layer splits, baselines, lower bounds, and the choice between them."""
+"""The planner: which devices hold what, and what of the batch they take; searches, bounds, baselines, and the choice."""
 
-from hetsim.planner.batch_split import BatchSplit
-from hetsim.planner.layer_split import LayerSplit
+from hetsim.planner.gather import Effort
 from hetsim.planner.result import Candidate, PlanningResult, Proposal, Rejection
 from hetsim.planner.search import Evaluate, search
+from hetsim.planner.watch import Watch
 
-__all__ = ["BatchSplit", "Candidate", "Evaluate", "LayerSplit", "PlanningResult", "Proposal", "Rejection", "search"]
+__all__ = ["Candidate", "Effort", "Evaluate", "PlanningResult", "Proposal", "Rejection", "Watch", "search"]

@@ -9,7 +9,7 @@ where ready_i(d) is when device d has packed bucket i, and R_i what the all-redu
 take: the exchange overlaps with backward as far as it can, and at least the last bucket is exposed. For a given set
 of devices this is a maximum of what each device's share would cost alone, so `smallest_maximum` solves it exactly.
 How many devices of each pool take part is enumerated; sets that cannot reach the batch below the best step found are
-skipped without being solved.
+skipped without being solved. Where there are too many sets, the best set of each number of devices is looked for.
 
 A share may be cut into equal microbatches whose gradients add up; one microbatch at a time is held in memory.
 """
@@ -24,9 +24,10 @@ from functools import cached_property
 import numpy as np
 
 from hetsim.costs import CostModel
-from hetsim.errors import InputError
 from hetsim.exchange import Bucket, buckets
 from hetsim.plan import Plan, Replica, Stage
+from hetsim.planner.by_number import ByNumber
+from hetsim.planner.exchange_floor import ExchangeFloor
 from hetsim.planner.pools import Pool
 from hetsim.planner.result import Proposal, Rejection
 from hetsim.planner.share_costs import ShareCosts, share_costs
@@ -35,8 +36,11 @@ from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.units import format_bytes
 from hetsim.workload import Chain, Training
 
-MOST_SETS = 2_000_000
-"""Sets of devices that are listed: each takes some ten bytes and, where no bound passes it over, some milliseconds."""
+MOST_SETS = 2_000
+"""Sets of devices that are listed; beyond, numbers of devices are searched (`by_number`)."""
+
+MOST_TRIED = 8
+"""Sets that are solved there."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class BatchSplit:
 
         `least`: how many devices of each pool have to take part.
         """
+        if self.many:
+            return self._best_by_number(keep, least)
         found: list[Proposal] = []
         cutoff = np.inf
         largest = self._largest_below(cutoff)
@@ -69,6 +75,21 @@ class BatchSplit:
                 cutoff = found[-1].objective_s
                 largest = self._largest_below(cutoff)
         return found
+
+    @property
+    def many(self) -> bool:
+        """Whether there are too many sets of devices to list them."""
+        return self.considered > MOST_SETS
+
+    def bound_s(self) -> float:
+        """No split has a shorter step; infinite where none fits.
+
+        That is the smallest step itself where the exchange of gradients has the same price for all sets of alike devices; else the
+        smallest step if the exchange took as little as it can.
+        """
+        if self.many:
+            return self._by_number.low_s
+        return self.smallest_step_s() if self.exchange_is_known else max(self.smallest_compute_s(), self._by_number.low_s)
 
     def smallest_step_s(self) -> float:
         """The smallest step of any split; infinite where none fits."""
@@ -93,15 +114,20 @@ class BatchSplit:
     @property
     def considered(self) -> int:
         """Sets of devices, by how many of each pool take part."""
-        return len(self._sets())
+        return math.prod(len(pool) + 1 for pool in self.pools) - 1
 
     def rejections(self) -> list[Rejection]:
         """The sets of devices that no split fits."""
-        batch, sets = self.training.global_batch, self._sets()
+        batch = self.training.global_batch
+        largest = np.array([self.curves[pool.device_type].largest_share(self.counts) for pool in self.pools])
+        if self.many:
+            enough = sum(len(pool) * most for pool, most in zip(self.pools, largest, strict=True)) >= batch
+            detail = "; ".join(filter(None, map(self._limit_text, self.curves.values())))
+            return [] if enough else [Rejection("data parallel", "memory", detail, self.considered)]
+        sets = self._sets()
         if not len(sets):
             return []
         too_many = sets.sum(axis=1) > batch
-        largest = np.array([self.curves[pool.device_type].largest_share(self.counts) for pool in self.pools])
         too_small = ~too_many & ((sets @ largest < batch) | (sets[:, largest == 0].any(axis=1)))
         rows = []
         if too_many.any():
@@ -132,14 +158,33 @@ class BatchSplit:
     def _sets(self, least: Sequence[int] | None = None) -> Ints:
         """How many devices of each pool, one set a row; large sets first, so that a good step is known early."""
         sizes = [len(pool) + 1 for pool in self.pools]
-        if math.prod(sizes) > MOST_SETS:
-            what = f"the cluster has {math.prod(sizes):.2g} sets of unlike devices, expected {MOST_SETS} at most"
-            raise InputError(
-                f"{what}: too many to split a batch exactly. Search pipelines alone, or plan for a part of the cluster"
-            )
         rows = np.indices(sizes).reshape(len(sizes), -1).T if sizes else np.empty((0, 0), dtype=np.int64)
         rows = rows[(rows >= (least or [0] * len(sizes))).all(axis=1) & (rows.sum(axis=1) > 0)]
         return np.asarray(rows[np.lexsort((*-rows.T[::-1], -rows.sum(axis=1)))], dtype=np.int64)
+
+    @cached_property
+    def _by_number(self) -> ByNumber:
+        return ByNumber(
+            self.training.global_batch,
+            [self.curves[pool.device_type] for pool in self.pools],
+            [len(pool) for pool in self.pools],
+            self.counts,
+            [bucket.size_bytes for bucket in self._buckets],
+            ExchangeFloor(self.costs),
+        )
+
+    def _best_by_number(self, keep: int, least: Sequence[int] | None) -> list[Proposal]:
+        """The same by the best set of each number of devices, as far as bounds and `MOST_TRIED` go."""
+        found: list[Proposal] = []
+        cutoff = np.inf
+        for tried, (low_s, members) in enumerate(self._by_number.sets()):
+            if low_s >= cutoff or tried >= MOST_TRIED + keep:
+                break
+            wanted = members if least is None else np.minimum(np.maximum(members, least), [len(pool) for pool in self.pools])
+            if (proposal := self._solve(wanted, cutoff)) is not None:
+                found = sorted([*found, proposal], key=lambda row: row.objective_s)[:keep]
+                cutoff = found[-1].objective_s if len(found) == keep else np.inf
+        return found
 
     def _largest_below(self, cutoff: float) -> Ints:
         """For each pool, the largest share that costs a device less than `cutoff` even without exchange."""

@@ -1,19 +1,23 @@
-"""All that the solvers propose for a search space, before anything is evaluated."""
+"""The families of plans that are searched: each proposes plans, and says what none of its plans can be under."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hetsim.costs import CostModel
 from hetsim.errors import InputError
 from hetsim.memory import MemoryUse, memory_use
-from hetsim.plan import Plan, Replica, ScheduleName, Stage
+from hetsim.plan import Plan, Replica, Stage
 from hetsim.planner.baselines import even_cuts
 from hetsim.planner.batch_split import BatchSplit
-from hetsim.planner.layer_split import LayerSplit
-from hetsim.planner.pools import Pool, pools_of
+from hetsim.planner.drafting import proposals
+from hetsim.planner.joint import JointSearch
+from hetsim.planner.kinds import kinds_of
+from hetsim.planner.pipelines import PipelineSearch
+from hetsim.planner.pools import pools_of
 from hetsim.planner.result import Proposal, Reason, Rejection
+from hetsim.planner.watch import Watch
 from hetsim.scenario.types import Search
 from hetsim.units import format_bytes
 from hetsim.workload import Training
@@ -21,36 +25,47 @@ from hetsim.workload import Training
 KEPT_SETS = 4
 """Sets of devices whose best data-parallel split is evaluated."""
 
-MOST_CELLS = 4_000_000
-"""Stages that a layer split prices one by one: some hundred bytes each, and some minutes in all."""
+MOST_CELLS = 500_000
+"""Stages that are priced one by one for each size of a microbatch: some hundred bytes each."""
 
-KEPT_CUTS = 3
-"""Cuts that are evaluated for each schedule, number of microbatches and number of stages."""
+SHOWN_PIPELINES = 12
+"""Pipelines that are solved even where other plans are known to be better, so that there is one to compare with."""
 
-WORSE = 1.5
-"""Pipelines whose estimate is more than so many times that of the best are not evaluated, but for the best of each kind."""
+WORTH_A_LOOK = 1.03
+"""Plans whose estimate is no more than so many times the best step are evaluated: estimates may be too long by so much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How far the search goes where bounds and plans do not meet before."""
+
+    gap: float = 0.01
+    """Relative: no more is looked for where the best possible is at most so much faster."""
+
+    pipelines: int = 120
+    """Pipelines that are solved exactly."""
+
+    replicas: int = 240
+    """Replicas of hybrids that are."""
 
 
 @dataclass(slots=True)
-class Gathered:
-    """What the solvers found."""
+class Family:
+    """What was found of one family of plans."""
 
-    proposals: list[Proposal] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
+    name: str
+    bound_s: float
+    """None of its plans has a shorter step; infinite where there are none."""
+
     considered: int = 0
-    batch_splits: list[BatchSplit] = field(default_factory=list)
-    layer_splits: list[LayerSplit] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
 
 
-def gather(costs: CostModel, training: Training, search: Search) -> Gathered:
-    """The proposals of all strategies of `search`, with counts, and the problems that were solved."""
-    found = Gathered()
-    pools = pools_of(costs.cluster, (kind.name for kind in costs.cluster.used_types))
-    if "data_parallel" in search.strategies:
-        _gather_data_parallel(found, costs, training, search, pools)
-    if pipelines := list(_pipelines(search)):
-        _gather_pipelines(found, costs, training, pools, pipelines)
-    return found
+BestStep = Callable[[], float]
+"""Seconds of the best plan so far; infinite where there is none."""
+
+Take = Callable[[Proposal], float]
+"""Evaluates a proposal: the seconds of its step, infinite where it does not fit."""
 
 
 def overfull(uses: tuple[MemoryUse, ...]) -> MemoryUse | None:
@@ -58,91 +73,129 @@ def overfull(uses: tuple[MemoryUse, ...]) -> MemoryUse | None:
     return max((use for use in uses if not use.fits), key=lambda use: use.peak_bytes / (use.limit_bytes or 1), default=None)
 
 
-def _gather_data_parallel(
-    found: Gathered, costs: CostModel, training: Training, search: Search, pools: tuple[Pool, ...]
-) -> None:
-    whole = tuple(pool for pool in pools if not costs.missing([pool.device_type]))
-    if not whole:
-        found.rejections.append(Rejection("data parallel", "costs", "no device type has a cost for every layer", 0))
-        return
-    counts = tuple(sorted({1, *search.microbatches}))
-    split = BatchSplit(costs, training, whole, counts)
-    proposals = split.best(KEPT_SETS)
-    if len(counts) > 1:
-        # Plain data parallelism is proposed too: microbatches may look better by less than the costs are sure of.
-        proposals += BatchSplit(costs, training, whole).best(KEPT_SETS)
-    if proposals:
-        # For each pool that the best leaves devices of, what using one more would come to.
-        used = set(proposals[0].plan.devices)
-        members = [len(used.intersection(pool.devices)) for pool in whole]
-        for number, pool in enumerate(whole):
-            if members[number] < len(pool):
-                proposals += split.best(least=[members[number] + 1 if p == number else 0 for p in range(len(whole))])
-    found.proposals += proposals
-    found.rejections += split.rejections()
-    found.considered += split.considered
-    found.batch_splits.append(split)
-
-
-def _pipelines(search: Search) -> Iterator[tuple[int, ScheduleName]]:
-    """The (microbatches, schedule) to search; model parallelism is one microbatch, for which the schedules are the same."""
-    if "model_parallel" in search.strategies:
-        yield 1, "gpipe"
-    if "pipeline" in search.strategies:
-        for microbatches in dict.fromkeys(search.microbatches):
-            if microbatches > 1:
-                yield from ((microbatches, schedule) for schedule in search.schedules)
-
-
-def _gather_pipelines(
-    found: Gathered,
-    costs: CostModel,
-    training: Training,
-    pools: tuple[Pool, ...],
-    pipelines: list[tuple[int, ScheduleName]],
-) -> None:
-    depth = min(len(costs.chain), sum(map(len, pools)))
-    if depth < 2:
-        detail = f"needs two devices and two layers; there are {sum(map(len, pools))} and {len(costs.chain)}"
-        found.rejections.append(Rejection("pipelines and model parallel", "devices", detail, 0))
-        return
-    if (cells := len(pools) * len(costs.chain) ** 2) > MOST_CELLS:
-        what = f"{len(costs.chain)} layers on {len(pools)} kinds of devices are {cells} stages to price, not {MOST_CELLS} at most"
-        raise InputError(f"{what}. Make one layer of several, or search data_parallel alone")
-    splits: dict[int, LayerSplit] = {}
-    kinds: list[list[Proposal]] = []
-    for microbatches, schedule in pipelines:
-        found.considered += depth - 1
-        if training.global_batch % microbatches:
-            detail = f"{microbatches} does not divide the global batch of {training.global_batch}"
-            found.rejections.append(Rejection(f"{microbatches} microbatches, {schedule}", "batch", detail, depth - 1))
-            continue
-        split = splits.setdefault(microbatches, LayerSplit(costs, training, pools, microbatches))
-        kinds.append(split.best(schedule, KEPT_CUTS))
-        found.rejections += _rejected_stages(split, schedule)
-    best_s = min((rows[0].objective_s for rows in kinds if rows), default=0.0)
-    found.proposals += [row for rows in kinds for row in rows if row is rows[0] or row.objective_s <= WORSE * best_s]
-    found.layer_splits += splits.values()
-
-
-def _rejected_stages(split: LayerSplit, schedule: ScheduleName) -> Iterator[Rejection]:
-    """The numbers of stages for which no placement fits the memory or is priced."""
-    possible = split.stage_counts(schedule)
-    failed = [stages for stages in range(2, split.table.depth + 1) if stages not in possible]
-    if not failed:
-        return
-    what = f"{split.microbatches} microbatches, {schedule}" if split.microbatches > 1 else "model parallel"
-    stages = f"{failed[0]} to {failed[-1]} stages" if len(failed) > 1 else f"{failed[0]} stages"
-    devices = [name for pool in split.pools for name in pool.devices][: failed[-1]]
-    cuts = even_cuts(split.table.layers, failed[-1])
-    even = tuple(Stage(name, a, b) for name, a, b in zip(devices, cuts[:-1], cuts[1:], strict=True))
-    plan = Plan((Replica(even, split.training.global_batch, split.microbatches),), schedule)
-    worst = overfull(memory_use(plan, split.costs, split.training))
-    reason: Reason = "memory" if worst else "costs"
-    detail = f"with {failed[-1]} even ones {fullness_text(worst)}" if worst else "layers are not priced on enough devices"
-    yield Rejection(f"{what}, {stages}", reason, detail, len(failed))
-
-
 def fullness_text(use: MemoryUse) -> str:
     """`fast0 needs 3.1 GiB and has 2.0 GiB`."""
     return f"{use.device} needs {format_bytes(use.peak_bytes)} and has {format_bytes(use.limit_bytes or 0)}"
+
+
+def any_plan(costs: CostModel, training: Training, search: Search) -> Plan | None:
+    """Some plan that fits the memory; None where there is none."""
+    found: list[Plan] = []
+    watch = Watch()
+
+    def take(proposal: Proposal) -> float:
+        if overfull(memory_use(proposal.plan, costs, training)) is None:
+            found.append(proposal.plan)
+            watch.stopped = True
+        return proposal.objective_s
+
+    if "data_parallel" in search.strategies:
+        data_parallel(costs, training, search, take)
+    every = Effort(pipelines=2000, replicas=500)
+    if not found and {"model_parallel", "pipeline"} & set(search.strategies):
+        pipelines(costs, training, search, take, lambda: float("inf"), watch, every)
+    if not found and "hybrid" in search.strategies:
+        hybrids(costs, training, search, take, lambda: float("inf"), watch, every)
+    return found[0] if found else None
+
+
+def data_parallel(costs: CostModel, training: Training, search: Search, take: Take) -> Family:
+    """Replicas of one device each."""
+    pools = pools_of(costs.cluster, (kind.name for kind in costs.cluster.used_types))
+    whole = tuple(pool for pool in pools if not costs.missing([pool.device_type]))
+    if not whole:
+        lacking = Rejection("data parallel", "costs", "no device type has a cost for every layer", 0)
+        return Family("data parallel", float("inf"), 0, [lacking])
+    counts = tuple(sorted({1, *search.microbatches}))
+    split = BatchSplit(costs, training, whole, counts)
+    found = split.best(KEPT_SETS)
+    if len(counts) > 1:
+        # Plain data parallelism is proposed too: microbatches may look better by less than the costs are sure of.
+        found += BatchSplit(costs, training, whole).best(KEPT_SETS)
+    if found:
+        # For each pool that the best leaves devices of, what using one more would come to.
+        used = set(found[0].plan.devices)
+        members = [len(used.intersection(pool.devices)) for pool in whole]
+        for number, pool in enumerate(whole):
+            if members[number] < len(pool):
+                found += split.best(least=[members[number] + 1 if p == number else 0 for p in range(len(whole))])
+    for proposal in found:
+        take(proposal)
+    return Family("data parallel", split.bound_s(), split.considered, split.rejections())
+
+
+def pipelines(
+    costs: CostModel, training: Training, search: Search, take: Take, best_s: BestStep, watch: Watch, effort: Effort
+) -> Family:
+    """One replica of several stages. Raises InputError where the chain is too long to price all of its stages."""
+    _check_length(costs)
+    counts = [1] if "model_parallel" in search.strategies else []
+    if "pipeline" in search.strategies:
+        counts += [count for count in dict.fromkeys(search.microbatches) if count > 1]
+    found = PipelineSearch(costs, training, counts, search.schedules)
+    if not found.shapes:
+        there = len(costs.cluster.devices), len(costs.chain)
+        detail = f"needs two devices and two layers; there are {there[0]} and {there[1]}"
+        return Family("pipelines", float("inf"), 0, [Rejection("pipelines and model parallel", "devices", detail, 0)])
+    own_s = float("inf")
+
+    def limit_s() -> float:
+        """A good pipeline is looked for whatever else is better; from then on, one that is better than all."""
+        return own_s if found.solved < SHOWN_PIPELINES else min(own_s, best_s())
+
+    for proposal in found.run(limit_s, effort.gap, effort.pipelines, watch):
+        watch.report("pipelines", best_s(), found.bound_s)
+        if proposal.objective_s <= WORTH_A_LOOK * limit_s():
+            own_s = min(own_s, take(proposal))
+    rejections = [_not_dividing(count, training, found) for count in counts if count not in found.usable]
+    rejections += [_not_possible(costs, training, found, *row) for row in sorted(found.impossible.items())]
+    considered = len(found.shapes) * len(counts)
+    return Family("pipelines", found.bound_s, considered, rejections)
+
+
+def hybrids(
+    costs: CostModel, training: Training, search: Search, take: Take, best_s: BestStep, watch: Watch, effort: Effort
+) -> Family:
+    """Several replicas, one of them of several stages. Raises InputError as above."""
+    _check_length(costs)
+    found = JointSearch(costs, training, search.sizes(training.global_batch), tuple(sorted({1, *search.microbatches})))
+    if not found.tables or not found.shapes or len(costs.cluster.devices) < 3:
+        return Family("hybrids", float("inf"))
+    seen: set[Plan] = set()
+    for draft in found.run(best_s, effort.gap, effort.replicas, watch):
+        watch.report("hybrids", best_s(), found.bound_s)
+        for proposal in proposals(found, draft, search.schedules):
+            if proposal.objective_s <= WORTH_A_LOOK * best_s() and proposal.plan not in seen:
+                seen.add(proposal.plan)
+                take(proposal)
+    return Family("hybrids", found.bound_s, found.considered)
+
+
+def _check_length(costs: CostModel) -> None:
+    layers, kinds = len(costs.chain), len(kinds_of(costs))
+    if (cells := kinds * layers**2) > MOST_CELLS:
+        what = f"{layers} layers on {kinds} kinds of devices are {cells} stages to price, not {MOST_CELLS} at most"
+        raise InputError(f"{what}. Make one layer of several, or search data_parallel alone")
+
+
+def _not_dividing(count: int, training: Training, found: PipelineSearch) -> Rejection:
+    detail = f"{count} does not divide the global batch of {training.global_batch}"
+    return Rejection(f"{_pipeline_name(count)}", "batch", detail, len(found.shapes))
+
+
+def _not_possible(costs: CostModel, training: Training, found: PipelineSearch, count: int, shapes: int) -> Rejection:
+    """Shapes that hold no cut of the chain: for want of memory, or of costs."""
+    devices = [device.name for device in costs.cluster.devices][: min(len(costs.chain), len(costs.cluster.devices))]
+    cuts = even_cuts(len(costs.chain), len(devices))
+    even = tuple(Stage(name, a, b) for name, a, b in zip(devices, cuts[:-1], cuts[1:], strict=True))
+    plan = Plan((Replica(even, training.global_batch, count),), "1f1b" if "1f1b" in found.schedules else "gpipe")
+    worst = overfull(memory_use(plan, costs, training))
+    reason: Reason = "memory" if worst else "costs" if costs.missing(k.device_type for k in found.kinds) else "memory"
+    detail = f"of {len(devices)} even stages {fullness_text(worst)}" if worst else "too few devices for what its stages hold"
+    if reason == "costs":
+        detail = "layers are not priced on enough devices"
+    return Rejection(_pipeline_name(count), reason, detail, shapes)
+
+
+def _pipeline_name(count: int) -> str:
+    return "model parallel" if count == 1 else f"pipelines of {count} microbatches"

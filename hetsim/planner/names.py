@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hetsim.plan import Plan
 from hetsim.scenario.types import Strategy
+
+MOST_SHAPES = 4
+"""Nor more unlike replicas of a hybrid."""
 
 MOST_NUMBERS = 16
 """A name lists no more shares or stages than that; beyond, it says how many there are."""
@@ -13,14 +18,16 @@ def strategy_of(plan: Plan) -> Strategy:
     """The family of `plan`: replicas of one stage, be it one alone, are data parallel; one replica of many is a pipeline."""
     if not plan.is_cut:
         return "data_parallel"
+    if len(plan.replicas) > 1:
+        return "hybrid"
     return "pipeline" if any(replica.microbatches > 1 for replica in plan.replicas) else "model_parallel"
 
 
 def plan_name(plan: Plan) -> str:
     """The name of a plan of one of the planner's families.
 
-    `data parallel 56/4|8` (56 samples in 4 microbatches, 8 in one), `fast0 alone`, `model parallel 6|3` or
-    `pipeline 6|3, 4 microbatches, 1f1b`; stages are named by their numbers of layers.
+    `data parallel 56/4|8` (56 samples in 4 microbatches, 8 in one), `fast0 alone`, `model parallel 6|3`,
+    `pipeline 6|3, 4 microbatches, 1f1b` or `hybrid 2 × 6|3 + 1 × 9, 1f1b`; stages are named by their numbers of layers.
     """
     strategy = strategy_of(plan)
     first = plan.replicas[0]
@@ -29,6 +36,11 @@ def plan_name(plan: Plan) -> str:
         if len(shares) > 1:
             return f"data parallel {_listed(shares, 'devices')}"
         return f"{first.devices[0]} alone" + (f", {first.microbatches} microbatches" if first.microbatches > 1 else "")
+    if strategy == "hybrid":
+        shapes = Counter("|".join(str(len(stage.layers)) for stage in replica.stages) for replica in plan.replicas)
+        rows = [f"{number} × {stages}" for stages, number in shapes.items()]
+        shown = " + ".join(rows) if len(rows) <= MOST_SHAPES else f"of {len(plan.replicas)} replicas"
+        return f"hybrid {shown}, {plan.schedule}"
     stages = _listed([str(len(stage.layers)) for stage in first.stages], "stages")
     if strategy == "model_parallel":
         return f"model parallel {stages}"

@@ -8,7 +8,7 @@ from hetsim.costs import CostModel
 from hetsim.errors import InfeasibleError, Problem
 from hetsim.memory import memory_use
 from hetsim.plan import PLAIN_SCHEDULES, Plan
-from hetsim.planner.gather import fullness_text, gather, overfull
+from hetsim.planner.gather import any_plan, fullness_text, overfull
 from hetsim.planner.result import Rejection
 from hetsim.scenario.types import STRATEGIES, Search
 from hetsim.units import format_bytes
@@ -62,7 +62,7 @@ def _help_text(words: list[str], plan: Plan) -> str:
 
 def _fitting(costs: CostModel, training: Training, search: Search) -> Plan | None:
     """A plan of `search` that fits; None where there is none."""
-    return next((proposal.plan for proposal in gather(costs, training, search).proposals), None)
+    return any_plan(costs, training, search)
 
 
 def _nearest(costs: CostModel, training: Training, search: Search) -> Plan | None:

@@ -70,10 +70,11 @@ class PlanningResult:
     """What one would do without a planner, best plan of each idea; all of them are among the candidates too."""
 
     lower_bound_s: float
-    """No plan of the searched strategies takes a shorter step; see `hetsim.planner.bounds` for the proof."""
+    """No plan of the searched strategies takes a shorter step; each family's module tells why."""
 
     considered: int
-    """Cases looked at: sets of devices (data parallel), schedule with microbatches and stages (pipelines), baselines."""
+    """Cases looked at: sets of devices (data parallel), shapes of replicas with numbers of microbatches (pipelines) or their sizes
+    (hybrids), baselines. Most are ruled out by a bound, without being solved."""
 
     infeasible: tuple[Rejection, ...]
     unpriceable: tuple[str, ...]
@@ -81,6 +82,9 @@ class PlanningResult:
 
     explanation: tuple[str, ...]
     """Why the chosen plan, one sentence each."""
+
+    ended_early: bool = False
+    """Whether the search was ended by a limit of time or by Ctrl-C."""
 
     @property
     def chosen(self) -> Candidate:

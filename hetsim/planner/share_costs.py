@@ -37,6 +37,9 @@ class ShareCosts:
     ready_later_s: Floats
     """(buckets): how much longer that is where it is not."""
 
+    last_layer_s: Floats
+    """(m): from the start of the last round until the gradients of the last layer, the first to have any, are computed."""
+
     packing_s: float
     """What packing all buckets, and their exchange beside it, add to the last round."""
 
@@ -92,6 +95,21 @@ class ShareCosts:
             exchange_s = before_s + exchanged + slowest_update_s
             own_s = self._own_s(count, size) + self.packing_s + self.update_s
             options.append(Pieces(count, np.where(fits, np.maximum(exchange_s, own_s), np.inf)))
+        return tuple(options)
+
+    def beside(self, counts: Sequence[int], every_s: float, last_s: float, slowest_update_s: float) -> tuple[Pieces, ...]:
+        """What this device alone would make the step last, at least, beside replicas that are cut anywhere.
+
+        Where the buckets end is then not known, only that exchanging all gradients takes `every_s`, and the last tensor `last_s`.
+        """
+        options = []
+        for count in counts:
+            fits = self.fits(count)
+            size = len(fits)
+            before_s = self.start_s + (count - 1) * self.round_s[:size] + max(0, count - 2) * self.accumulate_s
+            own_s = self._own_s(count, size)
+            exchanged_s = np.maximum(before_s + self.last_layer_s[:size] + every_s, own_s + last_s) + slowest_update_s
+            options.append(Pieces(count, np.where(fits, exchanged_s, np.inf)))
         return tuple(options)
 
     def _own_s(self, count: int, size: int) -> Floats:
@@ -155,6 +173,9 @@ def _curves(
         accumulate_s=float(any_size.accumulate_s[row, -1]),
         ready_s=np.array(ready_s).reshape(len(buckets), len(sizes)),
         ready_later_s=np.array(later_s),
+        last_layer_s=curve(
+            [at.forward_s[row, -1] + at.backward_s[row, -1] - at.backward_s[row, -2] for at in at_knots.values()]
+        ),
         packing_s=float(packing_s.sum() + beside_s[first > 0].sum()),
         update_s=float(any_size.update_s[row, -1]),
         rounds_bytes=held_bytes

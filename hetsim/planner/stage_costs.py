@@ -54,6 +54,9 @@ class StageCosts:
     limit_bytes: Ints
     """Memory of a device of the type; `UNLIMITED_BYTES` where not known."""
 
+    width: int = 1
+    """Devices of a tensor-parallel group that hold each stage together."""
+
     @property
     def compute_s(self) -> Floats:
         """Prefix sums of forward and backward together, of a microbatch that comes first."""
@@ -67,10 +70,12 @@ class StageCosts:
         """`mean_s` of each single layer, by type; infinite where not priced."""
         return np.where(np.diff(self.unpriced) > 0, np.inf, np.diff(self.mean_s(microbatches)))
 
-    def peak_bytes(self, training: Training, start: Ints, stop: Ints, *, microbatches: int, in_flight: int) -> Ints:
+    def peak_bytes(
+        self, training: Training, start: Ints, stop: Ints, *, microbatches: int | Ints, in_flight: int | Ints
+    ) -> Ints:
         """Peak memory of stages `start`:`stop` (arrays), by type: the formula of `hetsim.memory` for many at once."""
         elements = np.concatenate(([0], np.cumsum([layer.parameter_count for layer in self.chain.layers])))
-        held = elements[stop] - elements[start]
+        held = -(-(elements[stop] - elements[start]) // self.width)
         fixed_bytes = held * (2 * self.chain.element_bytes + training.optimizer_state_bytes_per_parameter)
         saved_bytes = self.saved_bytes[:, stop] - self.saved_bytes[:, start]
         edge = np.array([self.chain.boundary_bytes_per_sample(cut) for cut in range(len(self.chain) + 1)], dtype=np.int64)
@@ -81,10 +86,15 @@ class StageCosts:
         return np.asarray(held_bytes, dtype=np.int64)
 
 
-def stage_costs(costs: CostModel, types: Sequence[str], microbatch: int, *, pipelined: bool = False) -> StageCosts:
-    """The prefix sums of `costs` at `microbatch` samples for device types of the cluster; see `CostModel.forward`."""
+def stage_costs(
+    costs: CostModel, types: Sequence[str], microbatch: int, *, pipelined: bool = False, width: int = 1
+) -> StageCosts:
+    """The prefix sums of `costs` at `microbatch` samples for device types of the cluster; see `CostModel.forward`.
+
+    `width`: of the tensor-parallel groups that hold the stages.
+    """
     chain, layers = costs.chain, range(len(costs.chain))
-    priced = {(row.device_type, row.layer) for row in costs.table.layers if row.tensor_parallel == 1}
+    priced = {(row.device_type, row.layer) for row in costs.table.layers if row.tensor_parallel == width}
     speaks_for = {device.type: device.name for device in reversed(costs.cluster.devices)}
     shape = (len(types), len(chain))
     forward_s, backward_s, accumulate_s, update_s = (np.zeros(shape) for _ in range(4))
@@ -93,11 +103,14 @@ def stage_costs(costs: CostModel, types: Sequence[str], microbatch: int, *, pipe
         device = speaks_for[kind]
         for layer in layers:
             accumulate_s[row, layer] = costs.accumulate(device, layer).seconds
-            update_s[row, layer] = costs.update_s(device, (layer,))
-            saved_bytes[row, layer] = costs.saved_bytes(device, layer, microbatch)
+            update_s[row, layer] = costs.update_s(device, (layer,), width)
+            saved_bytes[row, layer] = costs.saved_bytes(device, layer, microbatch, tensor_parallel=width)
             if (kind, chain.layers[layer].name) in priced:
-                forward_s[row, layer] = costs.forward(device, layer, microbatch, pipelined=pipelined).seconds
-                backward_s[row, layer] = costs.backward(device, layer, microbatch, pipelined=pipelined).seconds
+                forward, backward = (
+                    of(device, layer, microbatch, pipelined=pipelined, tensor_parallel=width)
+                    for of in (costs.forward, costs.backward)
+                )
+                forward_s[row, layer], backward_s[row, layer] = forward.seconds, backward.seconds
             else:
                 unpriced[row, layer] = 1
         forward_s[row, -1] += costs.loss_forward(device, microbatch, pipelined=pipelined).seconds
@@ -116,6 +129,7 @@ def stage_costs(costs: CostModel, types: Sequence[str], microbatch: int, *, pipe
         overhead_s=np.array([costs.step_overhead_s(speaks_for[kind]) for kind in types]),
         extra_bytes=np.array([_extra_bytes(costs, speaks_for[kind], microbatch) for kind in types], dtype=np.int64),
         limit_bytes=np.array([UNLIMITED_BYTES if limit is None else limit for limit in limits], dtype=np.int64),
+        width=width,
     )
 
 

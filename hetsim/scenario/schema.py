@@ -239,6 +239,7 @@ class SearchSection(Section):
     strategies: Choices[Strategy] | None = None
     schedules: Choices[PlainScheduleName] | None = None
     microbatches: Choices[Positive] | None = None
+    microbatch_samples: Choices[Positive] | None = None
 
 
 class MeasureSection(Section):

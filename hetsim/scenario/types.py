@@ -12,8 +12,8 @@ from hetsim.hardware import Cluster
 from hetsim.plan import PLAIN_SCHEDULES, PlainScheduleName
 from hetsim.workload import Chain, Training
 
-Strategy = Literal["data_parallel", "model_parallel", "pipeline"]
-"""Families of plans to consider; model parallel is a pipeline with one microbatch."""
+Strategy = Literal["data_parallel", "model_parallel", "pipeline", "hybrid"]
+"""Families of plans to consider; model parallel is a pipeline with one microbatch, a hybrid several replicas, some of them cut."""
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
@@ -57,14 +57,26 @@ class NetworkSpec:
     """A cost table of its own; None: measured ones are used."""
 
 
+MOST_DOUBLINGS = 6
+"""The powers of two end with 64 samples."""
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """Which plans to consider."""
 
     strategies: tuple[Strategy, ...] = STRATEGIES
     schedules: tuple[PlainScheduleName, ...] = PLAIN_SCHEDULES
-    microbatches: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Numbers of microbatches to consider for a pipeline."""
+    microbatches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    """Numbers of microbatches to consider for a pipeline, and for a replica of one device."""
+
+    microbatch_samples: tuple[int, ...] | None = None
+    """Sizes of microbatches to consider for a hybrid's replicas of several stages; None: powers of two."""
+
+    def sizes(self, global_batch: int) -> tuple[int, ...]:
+        """Those sizes of which the batch has two or more."""
+        every = self.microbatch_samples or tuple(2**n for n in range(MOST_DOUBLINGS + 1))
+        return tuple(size for size in every if 2 * size <= global_batch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,20 @@
 """The simulator: a SimPy event model of a plan's schedule, and the closed recurrence beside it."""
 
 from hetsim.simulator.engine import simulate
-from hetsim.simulator.prediction import Prediction, Share, predict, step_s
+from hetsim.simulator.prediction import Prediction, Share, may_share, predict, shared_step_s, step_s
 from hetsim.simulator.prices import Prices, price
 from hetsim.simulator.recurrence import solve, step_ns
 
-__all__ = ["Prediction", "Prices", "Share", "predict", "price", "simulate", "solve", "step_ns", "step_s"]
+__all__ = [
+    "Prediction",
+    "Prices",
+    "Share",
+    "may_share",
+    "predict",
+    "price",
+    "shared_step_s",
+    "simulate",
+    "solve",
+    "step_ns",
+    "step_s",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,10 @@ from hetsim.conditions import USUAL, Conditions
 from hetsim.costs import CostModel
 from hetsim.memory import MemoryCurve, MemoryUse, memory_over_time, memory_use
 from hetsim.plan import Plan
-from hetsim.schedule import Kind, make_schedule
+from hetsim.schedule import Kind, Schedule, make_schedule
 from hetsim.simulator.draws import draws_s
 from hetsim.simulator.engine import simulate
-from hetsim.simulator.prices import price
+from hetsim.simulator.prices import Flow, Prices, price
 from hetsim.simulator.recurrence import Solution, solve, step_ns
 from hetsim.timeline import Timeline
 from hetsim.workload import Training
@@ -116,6 +116,43 @@ def limits(solution: Solution) -> tuple[Share, ...]:
     total = sum(seconds.values()) or 1.0
     rows = (Share(what, part, part / total) for what, part in seconds.items())
     return tuple(sorted(rows, key=lambda row: (-row.seconds, row.what)))
+
+
+def shared_step_s(plan: Plan, costs: CostModel) -> float:
+    """Seconds of one step of `plan` where transfers share links and devices share cores: by the event model, where any may.
+
+    Never below `step_s`, and the same where nothing is shared.
+    """
+    prices = price(plan, costs)
+    schedule = make_schedule(plan, costs.chain)
+    if not may_share(schedule, prices):
+        return step_ns(plan, costs.chain, prices) / 1e9
+    return simulate(schedule, prices).step_s
+
+
+def may_share(schedule: Schedule, prices: Prices) -> bool:
+    """Whether anything could be shared: cores, or a wire that several lanes of transfers use, by more than it carries in all.
+
+    What one device sends to another, and the buckets of the same devices, travel one after the other, in one lane.
+    """
+    if prices.cores:
+        return True
+    load: dict[str, dict[Hashable, float]] = defaultdict(dict)
+
+    def add(lane: Hashable, flow: Flow) -> None:
+        for resource, share in flow.load.items():
+            load[resource][lane] = max(share, load[resource].get(lane, 0.0))
+
+    for replica in schedule.plan.replicas:
+        for number, stage in enumerate(replica.stages):
+            for kind, other in ((Kind.SEND_F, number + 1), (Kind.SEND_B, number - 1)):
+                if (flow := prices.send.get((stage.device, number, kind))) is not None:
+                    add((stage.device, replica.stages[other].device), flow)
+    for bucket, phases in zip(schedule.buckets, prices.exchange, strict=True):
+        for phase in phases:
+            for part, flow in enumerate(phase):
+                add((bucket.segment.devices, part), flow)
+    return any(sum(lanes.values()) > 1 + 1e-9 for lanes in load.values() if len(lanes) > 1)
 
 
 def step_s(plan: Plan, costs: CostModel, slowdown: Mapping[str, float] | None = None) -> float:

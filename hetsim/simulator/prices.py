@@ -128,7 +128,7 @@ def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
         post_ns,
         any(post_ns.values()),
         tuple(tuple(tuple(_flow(traffic, costs) for traffic in phase) for phase in row) for row in phases),
-        tuple(_ns(sum(_alone_s(phase, costs) for phase in row)) for row in phases),
+        tuple(sum(_ns(_alone_s(phase, costs)) for phase in row) for row in phases),
         _shared_cores(plan, costs),
     )
 

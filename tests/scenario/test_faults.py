@@ -113,7 +113,7 @@ s.yaml:25:14: cluster.nodes.1.name: got "a", which node 0 is called too; names o
 s.yaml:25:26: cluster.nodes.1.devices: got an empty mapping, expected at least one entry
 s.yaml:25:63: cluster.nodes.1.link.bandwidth: got 0, expected greater than or equal to 1
 s.yaml:26:3: cluster.network: the key "bandwidth" is missing
-s.yaml:27:23: search.strategies.0: got "data", expected 'data_parallel', 'model_parallel' or 'pipeline'
+s.yaml:27:23: search.strategies.0: got "data", expected 'data_parallel', 'model_parallel', 'pipeline' or 'hybrid'
 s.yaml:27:41: search.schedules: got an empty list, expected at least one entry
 s.yaml:27:59: search.microbatches: got 1, 1, expected each once
 s.yaml:28:18: measure.steps: got 0, expected greater than or equal to 1

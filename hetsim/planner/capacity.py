@@ -1,0 +1,180 @@
+"""How many samples a replica of any shape takes in a given time, at most: what packing replicas rests on.
+
+For every shape (how many places of each kind) and microbatch size a table holds the least step for some numbers of microbatches.
+It starts with a bound that costs nothing, and is tightened where it matters by solving single replicas exactly.
+
+The cheap bound. With weights w(k) = 1 / (the whole chain on kind k), no cut lets the sum of w t over the stages fall under
+`work` = sum over layers of the least w times the layer's time; and a stage with l others behind it has a bracket (see
+`replica_split`) of at least (M - 1 - phi l) t, phi being the largest share that a forward has of a layer. So the largest bracket is
+at least work / sum of w / (M - 1 - phi l), most where the fastest places have most stages behind them. It grows by at least
+work / sum of w with each microbatch. A microbatch's way through all stages takes no less than each layer on its fastest kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hetsim.planner.replica_split import Cut, ReplicaSplit, Shape
+from hetsim.planner.stage_costs import Bools, Floats, Ints
+from hetsim.planner.stage_grid import StageGrid
+
+
+def microbatch_grid(most: int) -> Ints:
+    """Numbers of microbatches at which the least step is kept: 2, 3, …, 16, and on by steps of a twelfth, to `most`."""
+    rows = list(range(2, min(most, 16) + 1))
+    while rows and rows[-1] < most:
+        rows.append(min(most, max(rows[-1] + 1, rows[-1] * 13 // 12)))
+    return np.array(rows, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Column:
+    """One shape at one microbatch size with one number of microbatches, solved."""
+
+    shape: Shape
+    grid: StageGrid
+    microbatches: int
+    low_s: float
+    high_s: float
+    cut: Cut | None
+
+
+@dataclass(slots=True)
+class SizeTable:
+    """The least steps of all shapes at one microbatch size."""
+
+    grid: StageGrid
+    counts: Ints
+    """The numbers of microbatches, the columns of the next."""
+
+    least_s: Floats
+    """[shape, count]; infinite where no cut is possible."""
+
+    slope_s: Floats
+    """[shape]: by how much the least step grows at least with each further microbatch."""
+
+    phi: float
+    exact: Bools
+    """[shape, count]: whether solved, for as few replicas as the table stands for."""
+
+    def most_microbatches(self, step_s: float) -> Ints:
+        """[shape]: how many microbatches may be done within `step_s`; 0 where not even two."""
+        spare = step_s - self.least_s
+        extra = np.floor(np.divide(spare, self.slope_s[:, None]).clip(0, 1e9))
+        room = np.append(np.diff(self.counts), 1) - 1
+        many = np.where(spare >= 0, self.counts + np.minimum(extra, room), 0)
+        return np.asarray(many.max(axis=1, initial=0), dtype=np.int64)
+
+    def tighten(self, row: int, count: int, low_s: float, depth: int) -> None:
+        """Take in that the shape's least step with `count` microbatches is no less than `low_s`."""
+        after = self.counts >= count
+        if not np.isfinite(low_s):
+            self.least_s[row, after] = np.inf  # memory: more microbatches need no less
+            return
+        late = (depth - 1) * self.phi
+        steep = self.slope_s[row] * max(0.0, 1 - late / max(count - 1, 1))
+        self.least_s[row, after] = np.maximum(self.least_s[row, after], low_s + (self.counts[after] - count) * steep)
+        room = self.counts[~after] - 1 - late
+        shrunk = np.where(room > 0, low_s / (1 + (count - self.counts[~after]) / np.maximum(room, 1e-9)), 0.0)
+        self.least_s[row, ~after] = np.maximum(self.least_s[row, ~after], shrunk)
+
+    def copy(self) -> SizeTable:
+        """The same table, to be tightened apart."""
+        return SizeTable(self.grid, self.counts, self.least_s.copy(), self.slope_s, self.phi, np.zeros_like(self.exact))
+
+
+def shapes_of(limits: Sequence[int], widths: Sequence[int], deepest: int, most: int) -> list[Shape]:
+    """All shapes of two stages and more within `limits` by kind, and of one stage where that is a group of devices.
+
+    They have up to `deepest` stages, fewer where there would be more than `most` shapes.
+    """
+    depth = next((d for d in range(deepest, 2, -1) if _number_of_shapes(limits, d) <= most), min(deepest, 2))
+
+    def counts(shape: Shape) -> bool:
+        alone = sum(shape) == 1 and any(width > 1 for width, used in zip(widths, shape, strict=True) if used)
+        return sum(shape) >= 2 or alone
+
+    return [shape for shape in _up_to(limits, depth) if counts(shape)]
+
+
+def _up_to(limits: Sequence[int], depth: int) -> Iterator[Shape]:
+    """All ways to take up to `depth` places in all."""
+    if not limits:
+        yield ()
+        return
+    for first in range(min(limits[0], depth) + 1):
+        yield from ((first, *rest) for rest in _up_to(limits[1:], depth - first))
+
+
+def _number_of_shapes(limits: Sequence[int], depth: int) -> int:
+    ways = [1] + [0] * depth
+    for limit in limits:
+        ways = [sum(ways[max(0, total - limit) : total + 1]) for total in range(depth + 1)]
+    return sum(ways)
+
+
+def size_table(grid: StageGrid, shapes: Sequence[Shape], counts: Ints) -> SizeTable:
+    """The table of `grid` by the cheap bound, for `counts` microbatches."""
+    kinds = len(grid.kinds)
+    layer_s = np.array([grid.layer_s(kind) for kind in range(kinds)])
+    first_s = np.array([grid.layer_first_s(kind) for kind in range(kinds)])
+    whole_s = layer_s.sum(axis=1)
+    # A kind that cannot hold every layer counts by those that it can; its weight is free to choose.
+    fallback = np.nanmin(np.where(np.isfinite(whole_s), whole_s, np.nan)) if np.isfinite(whole_s).any() else 1.0
+    weight = 1 / np.maximum(np.where(np.isfinite(whole_s), whole_s, fallback), 1e-12)
+    forward_s = np.array([np.diagonal(grid.forward_s[kind][:, 1:]) for kind in range(kinds)])
+    shares = np.divide(forward_s, layer_s, out=np.zeros_like(layer_s), where=np.isfinite(layer_s) & (layer_s > 0))
+    phi = float(shares.max(initial=0.0))
+    used = np.array(shapes, dtype=np.int64).reshape(len(shapes), kinds)
+    present = used > 0
+    work, pass_s = np.zeros(len(shapes)), np.zeros(len(shapes))
+    for subset in np.unique(present, axis=0):
+        mine = (present == subset).all(axis=1)
+        work[mine] = (weight[subset, None] * layer_s[subset]).min(axis=0).sum()
+        pass_s[mine] = first_s[subset].min(axis=0).sum()
+    pass_s += np.where(present, grid.overhead_s, np.inf).min(axis=1)
+    spread = np.zeros((len(shapes), len(counts)))
+    behind = used.sum(axis=1) - 1
+    for kind in np.argsort(-weight, kind="stable"):
+        for place in range(int(used[:, kind].max(initial=0))):
+            here = used[:, kind] > place
+            rest = (counts - 1)[None, :] - phi * np.minimum((counts - 1)[None, :], behind[:, None])
+            spread += np.where(here[:, None], weight[kind] / np.maximum(rest, 1e-9), 0.0)
+            behind = behind - here
+    least_s = pass_s[:, None] + np.divide(work[:, None], spread)
+    slope_s = np.maximum(work / np.maximum(used @ weight, 1e-300), 1e-12)
+    least_s[~_may_fit(grid, used), :] = np.inf
+    return SizeTable(grid, counts, least_s, slope_s, phi, np.zeros(least_s.shape, dtype=bool))
+
+
+def _may_fit(grid: StageGrid, used: Ints) -> Bools:
+    """Whether the memory of all places together holds parameters, gradients, optimizer state and one microbatch."""
+    layers = grid.layers
+    held = grid.held_bytes
+    need = held[:, np.arange(layers), np.arange(1, layers + 1)]
+    present = used > 0
+    rows = np.ones(len(used), dtype=bool)
+    for subset in np.unique(present, axis=0):
+        mine = (present == subset).all(axis=1)
+        rows[mine] = need[subset].min(axis=0).sum() <= used[mine] @ grid.room_bytes
+    return rows
+
+
+@dataclass(slots=True)
+class Columns:
+    """All columns that were solved, whatever for."""
+
+    solved: dict[tuple[Shape, int, int, int, bool], Column] = field(default_factory=dict)
+    """By shape, microbatch size, microbatches, replicas, and whether one of these is a single device."""
+
+    def solve(self, shape: Shape, split: ReplicaSplit, below_s: float) -> Column:
+        """The best cut of the shape; kept, so that asking again costs nothing."""
+        key = (shape, split.grid.microbatch, split.microbatches, split.holders, split.whole)
+        known = self.solved.get(key)
+        if known is None or (known.cut is None and known.low_s < below_s):
+            found = split.best(shape, below_s)
+            known = self.solved[key] = Column(shape, split.grid, split.microbatches, found.low_s, found.high_s, found.cut)
+        return known

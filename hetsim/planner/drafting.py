@@ -1,0 +1,88 @@
+"""Plans from the teams that the joint search finds: exact shares of the batch, and devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hetsim.plan import PlainScheduleName, Plan, Replica, Stage
+from hetsim.planner.joint import Draft, JointSearch, Team
+from hetsim.planner.placing import Places, place_by_replica, place_by_stage
+from hetsim.planner.replica_split import Cut, value_s
+from hetsim.planner.result import Proposal
+from hetsim.planner.share_sum import Group, Pieces, smallest_maximum
+
+MOST_PIECES = 4096
+"""Numbers of microbatches for which a replica's costs are worked out."""
+
+
+def proposals(search: JointSearch, draft: Draft, schedules: Sequence[PlainScheduleName]) -> Iterator[Proposal]:
+    """The plans that the teams of `draft` can make, each with what it is expected to take; none where no shares add up."""
+    batch = search.training.global_batch
+    holders = sum(team.number for team in draft.teams)
+    if holders < 2:
+        return  # one pipeline, which is a family of its own
+    options = [_options(search, team, holders) for team in draft.teams]
+    groups = [Group(team.number, tuple(o.pieces for o in mine)) for team, mine in zip(draft.teams, options, strict=True)]
+    best = smallest_maximum(groups, batch)
+    if best is None:
+        return
+    replicas: list[tuple[Team, _Option, int]] = []
+    for team, mine, shares in zip(draft.teams, options, best.shares, strict=True):
+        for share in shares:
+            usable = [o for o in mine if share % o.pieces.count == 0 and share // o.pieces.count < len(o.pieces.cost)]
+            replicas.append((team, min(usable, key=lambda o: float(o.pieces.cost[share // o.pieces.count])), share))
+    rows = [[search.kinds[kind] for kind in option.cut.kinds] for _, option, _ in replicas]
+    placed: list[Callable[..., list[Places] | None]] = [place_by_replica, place_by_stage]
+    done: set[str] = set()
+    for place in placed:
+        places = place(search.costs.cluster, rows)
+        if places is None:
+            continue
+        made = tuple(_replica(option, share, p) for (_, option, share), p in zip(replicas, places, strict=True))
+        pipelined = any(replica.is_pipelined for replica in made)
+        for schedule in schedules if pipelined else schedules[:1]:
+            plan = Plan(made, schedule)
+            if str(plan) not in done:
+                done.add(str(plan))
+                yield Proposal(plan, best.largest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """A way for a team's replicas to take their shares."""
+
+    pieces: Pieces
+    cut: Cut
+    samples: int
+    """In a microbatch; 0: a device alone, for which the pieces tell the number of microbatches."""
+
+
+def _options(search: JointSearch, team: Team, holders: int) -> list[_Option]:
+    layers = len(search.costs.chain)
+    if team.column is None:
+        kind = team.shape.index(1)
+        cut = Cut((kind,), (0, layers))
+        return [_Option(pieces, cut, 0) for pieces in search.alone_pieces(kind, holders)]
+    assert team.column.cut is not None
+    cut, own = team.column.cut, team.column.grid.microbatch
+    found = []
+    for table in search.tables:
+        size = table.grid.microbatch
+        if size == own or (size == 1 and own > 1):
+            most = min(search.training.global_batch // size, MOST_PIECES)
+            cost = value_s(table.grid, cut, most, holders)
+            if len(cut.kinds) > 1:
+                cost[1] = np.inf  # a single microbatch is not in flight with others, and costs differ
+            found.append(_Option(Pieces(size, cost), cut, size))
+    return found
+
+
+def _replica(option: _Option, share: int, places: Places) -> Replica:
+    stages = tuple(
+        Stage(devices[0], start, stop, devices[1:])
+        for devices, start, stop in zip(places, option.cut.cuts, option.cut.cuts[1:], strict=False)
+    )
+    return Replica(stages, share, share // option.samples if option.samples else option.pieces.count)

@@ -1,0 +1,93 @@
+"""What messages and exchanges of gradients take at least, whichever devices of their kinds take part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, product
+
+import numpy as np
+import numpy.typing as npt
+
+from hetsim.costs import CostModel
+from hetsim.hardware import Link
+from hetsim.planner.kinds import Kind
+from hetsim.planner.stage_costs import Floats
+
+
+@dataclass(frozen=True)
+class ExchangeFloor:
+    """Lower bounds on communication in one cluster.
+
+    Where topologies are written out wire by wire, or all-reduces were measured, the cluster's plain links tell nothing for
+    certain, and the bounds are those of the best wire, or zero.
+    """
+
+    costs: CostModel
+    ring_only: bool = True
+    """Whether gradients go over rings alone; other exchanges send less across the network."""
+
+    def message_s(self, source: Kind, target: Kind, size_bytes: int) -> float:
+        """Seconds of a message between the nearest places of two kinds."""
+        if size_bytes == 0:
+            return 0.0
+        return min((self.costs.send_s(a, b, size_bytes) for a, b in self._pairs(source, target)), default=float("inf"))
+
+    def reduce_s(self, holders: int, size_bytes: npt.ArrayLike) -> Floats:
+        """Seconds in which `holders` devices or groups add up `size_bytes`, at least."""
+        sizes = np.asarray(size_bytes, dtype=float)
+        if holders < 2 or not self._plain:
+            return np.zeros_like(sizes)
+        ways = [(link, holders) for link, most in self._inside if most >= holders]
+        # Over rings every device is a hop; a hierarchy crosses the network once for each node.
+        nodes = holders if self.ring_only else -(-holders // self._widest)
+        ways += [(self.costs.cluster.network, nodes)] if len(self.costs.cluster.nodes) > 1 and nodes > 1 else []
+        seconds = [_ring_s(link, hops, sizes) for link, hops in ways]
+        least: Floats = np.min(seconds, axis=0) if seconds else np.zeros_like(sizes)
+        return np.where(sizes > 0, least, 0.0)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether links are given as one for each node and one for the network, and exchanges follow from them."""
+        cluster = self.costs.cluster
+        wired = bool(cluster.wires) or any(node.wires for node in cluster.nodes)
+        return not wired and not any(row.operation == "all_reduce" for row in self.costs.table.transfers)
+
+    @cached_property
+    def _inside(self) -> list[tuple[Link, int]]:
+        """The links of nodes, each with the most devices that it joins."""
+        best: dict[Link, int] = {}
+        for node in self.costs.cluster.nodes:
+            best[node.link] = max(best.get(node.link, 0), len(node.devices))
+        return list(best.items())
+
+    @cached_property
+    def _widest(self) -> int:
+        return max(len(node.devices) for node in self.costs.cluster.nodes)
+
+    def _pairs(self, source: Kind, target: Kind) -> list[tuple[str, str]]:
+        """Pairs of devices that stand for every way in which two kinds can be neighbours."""
+        if not self._plain or any(row.operation == "send_recv" for row in self.costs.table.transfers):
+            names = ([d.name for d in self.costs.cluster.devices if d.type == kind.device_type] for kind in (source, target))
+            return [(a, b) for a, b in product(*names) if a != b]
+        members = [
+            (node, [[d.name for d in node.devices if d.type == kind.device_type] for kind in (source, target)])
+            for node in self.costs.cluster.nodes
+        ]
+        found: dict[Link, tuple[str, str]] = {}
+        for node, (mine, others) in members:
+            if mine and others and len({*mine, *others}) >= source.width + target.width:
+                found.setdefault(node.link, (mine[0], next(name for name in reversed(others) if name != mine[0])))
+        senders = [(node, mine[0]) for node, (mine, _) in members if mine]
+        receivers = [(node, others[0]) for node, (_, others) in members if others]
+        across = ((a, b) for (node, a), (other, b) in product(senders, receivers) if node is not other)
+        return [*found.values(), *islice(across, 1)]
+
+
+def _ring_s(link: Link, hops: int, size_bytes: Floats) -> Floats:
+    """A ring all-reduce over `hops` hops: 2 (n - 1) rounds of 1/n of the bytes (Patarasuk & Yuan 2009)."""
+    rounds = 2 * (hops - 1)
+    seconds: Floats = rounds * (link.latency_s + size_bytes / hops / link.bandwidth_bytes_per_s)
+    return seconds

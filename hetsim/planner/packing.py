@@ -1,0 +1,141 @@
+"""Which replicas to make of the devices there are, so that together they take the most samples: a knapsack over device types.
+
+Exact by dynamic programming over how many devices of each type are used, where there are few such numbers and the best choice
+has no more replicas than are allowed; else by linear programming, whose value is an upper bound and whose solution is rounded
+down and filled up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hetsim.planner.stage_costs import Floats, Ints
+
+MOST_STATES = 12_000
+"""Numbers of devices used by type, up to which the knapsack is solved exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """The replicas chosen."""
+
+    most: float
+    """No choice takes more samples."""
+
+    chosen: tuple[int, ...]
+    """Columns, each as often as it is used: a choice that is possible, if not always the best."""
+
+    support: tuple[int, ...]
+    """The columns on which `most` rests."""
+
+
+def pack(capacities: Floats, usage: Ints, available: Sequence[int], replicas: int, required: int) -> Packing:
+    """The most samples of all replicas: column c takes `capacities[c]` and uses `usage[c]` devices by type.
+
+    One of the first `required` columns is among them, and there are up to `replicas` of them.
+    """
+    useful = np.concatenate([part + _undominated(capacities[rows], usage[rows]) for part, rows in _parts(required)])
+    firsts = int((useful < required).sum())
+    if not firsts:
+        return Packing(0.0, (), ())
+    if math.prod(size + 1 for size in available) <= MOST_STATES:
+        chosen = _exactly(capacities[useful], usage[useful], available, firsts)
+        if len(chosen) <= replicas:
+            columns = tuple(int(useful[c]) for c in chosen)
+            return Packing(
+                float(capacities[list(columns)].sum()) if columns else 0.0, columns, tuple(dict.fromkeys(columns))
+            )
+    amounts, most = _linear(capacities[useful], usage[useful], available, replicas, firsts)
+    support = np.flatnonzero(amounts > 1e-9)
+    whole = [int(column) for column in support for _ in range(int(amounts[column] + 1e-9))]
+    if not any(column < firsts for column in whole):
+        whole = [int(support[0]), *whole][:replicas]
+    left = np.asarray(available) - usage[useful][whole].sum(axis=0)
+    while whole and (left < 0).any():
+        left = left + usage[useful][whole.pop()]
+    whole += _fill_up(capacities[useful], usage[useful], left, replicas - len(whole))
+    return Packing(most, tuple(int(useful[c]) for c in whole), tuple(int(useful[c]) for c in support))
+
+
+def _parts(required: int) -> tuple[tuple[int, slice], ...]:
+    """The required columns and the others, each with the number of its first."""
+    return (0, slice(None, required)), (required, slice(required, None))
+
+
+def _undominated(capacities: Floats, usage: Ints) -> Ints:
+    """Of the columns that use the same devices, the one that takes most; none that takes nothing."""
+    order = np.argsort(-capacities, kind="stable")
+    order = order[capacities[order] > 0]
+    _, first = np.unique(usage[order], axis=0, return_index=True)
+    return np.asarray(order[np.sort(first)], dtype=np.int64)
+
+
+def _exactly(capacities: Floats, usage: Ints, available: Sequence[int], required: int = 0) -> list[int]:
+    """The best columns, each as often as it is used; one of the first `required`, if any are."""
+    shape = tuple(size + 1 for size in available)
+    best = np.zeros(shape)
+    last = np.full(shape, -1, dtype=np.int64)
+    for column, (capacity, uses) in enumerate(zip(capacities, usage.tolist(), strict=True)):
+        if any(u > a for u, a in zip(uses, available, strict=True)):
+            continue
+        most = min(a // u for u, a in zip(uses, available, strict=True) if u)
+        into = tuple(slice(u, None) for u in uses)
+        out_of = tuple(slice(None, size - u) for u, size in zip(uses, shape, strict=True))
+        for _ in range(most):
+            with_it = best[out_of] + capacity
+            better = with_it > best[into]
+            if not better.any():
+                break
+            best[into] = np.where(better, with_it, best[into])
+            last[into] = np.where(better, column, last[into])
+    if not required:
+        return _read(available, last, usage)
+    beside = [
+        capacity + best[tuple(left)] if (left := np.asarray(available) - uses).min() >= 0 else -1.0
+        for capacity, uses in zip(capacities[:required], usage[:required], strict=True)
+    ]
+    first = int(np.argmax(beside))
+    return [first, *_read(np.asarray(available) - usage[first], last, usage)] if beside[first] >= 0 else []
+
+
+def _read(available: Sequence[int] | Ints, last: Ints, usage: Ints) -> list[int]:
+    """The columns behind the best choice out of `available`.
+
+    What a choice was made of may have been improved since, with columns that came later; it is then made of those, which is no
+    worse.
+    """
+    state = np.asarray(available)
+    chosen: list[int] = []
+    while (column := int(last[tuple(state)])) >= 0:
+        chosen.append(column)
+        state = state - usage[column]
+    return chosen
+
+
+def _linear(capacities: Floats, usage: Ints, available: Sequence[int], replicas: int, required: int) -> tuple[Floats, float]:
+    """How much of each column is used, and the samples that this takes."""
+    from scipy.optimize import linprog
+
+    one = (np.arange(len(capacities)) < required).astype(float)
+    rows = np.vstack((usage.T, np.ones(len(capacities)), -one))
+    found = linprog(-capacities, A_ub=rows, b_ub=[*available, replicas, -1.0], method="highs")
+    if found.x is None:
+        return np.zeros(len(capacities)), 0.0
+    return np.asarray(found.x, dtype=float), -float(found.fun or 0.0)
+
+
+def _fill_up(capacities: Floats, usage: Ints, left: Ints, replicas: int) -> list[int]:
+    """Replicas of the devices that rounding down left over: exactly where these are few, else the most samples a device first."""
+    if math.prod(int(n) + 1 for n in left) <= MOST_STATES:
+        return _exactly(capacities, usage, [int(n) for n in left])[: max(0, replicas)]
+    chosen: Counter[int] = Counter()
+    for column in np.argsort(-capacities / usage.sum(axis=1), kind="stable"):
+        while chosen.total() < replicas and (usage[column] <= left).all():
+            chosen[int(column)] += 1
+            left = left - usage[column]
+    return list(chosen.elements())

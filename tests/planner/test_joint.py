@@ -1,0 +1,148 @@
+"""The joint search against every hybrid there is, and its parts against listing all that they choose from."""
+
+from itertools import combinations, pairwise, permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planner_cases import problems, recurrence, simple_costs
+
+from hetsim.hardware import Link
+from hetsim.memory import memory_use
+from hetsim.plan import Plan, Replica, Stage
+from hetsim.planner.drafting import proposals
+from hetsim.planner.joint import JointSearch
+from hetsim.planner.packing import pack
+from hetsim.planner.watch import Watch
+from hetsim.workload import Training
+
+COUNTS, SIZES = (1, 2), (1, 2)
+
+
+def run(costs, training, gap=0.0, most=2000):
+    """The search, with the best plan that fits and its step; None where there is none."""
+    search, evaluate = (
+        JointSearch(costs, training, [m for m in SIZES if 2 * m <= training.global_batch], COUNTS),
+        recurrence(costs),
+    )
+    best = [(float("inf"), None)]
+    if search.tables and search.shapes:
+        for draft in search.run(lambda: best[0][0], gap, most, Watch()):
+            for proposal in proposals(search, draft, ("1f1b",)):
+                if all(use.fits for use in memory_use(proposal.plan, costs, training)):
+                    best.append((evaluate(proposal.plan), proposal.plan))
+                    best.sort(key=lambda row: row[0])
+    return search, best[0]
+
+
+def ways_to_replicate(names, layers):
+    """Every way to make two replicas or more of some of `names`, at least one of several stages: tuples of stages."""
+    for used in range(3, len(names) + 1):
+        for order in permutations(names, used):
+            for breaks in (c for n in range(1, used) for c in combinations(range(1, used), n)):
+                rows = [order[a:b] for a, b in pairwise((0, *breaks, used))]
+                if sorted(rows) != rows or max(map(len, rows)) < 2 or max(map(len, rows)) > layers:
+                    continue
+                cuts = [[(0, *c, layers) for c in combinations(range(1, layers), len(row) - 1)] for row in rows]
+                for chosen in product(*cuts):
+                    yield tuple(
+                        tuple(Stage(name, a, b) for name, (a, b) in zip(row, pairwise(cut), strict=True))
+                        for row, cut in zip(rows, chosen, strict=True)
+                    )
+
+
+def all_hybrids(costs, training):
+    """Every plan of the searched kind that fits the memory."""
+    names = [device.name for device in costs.cluster.devices]
+    for rows in ways_to_replicate(names, len(costs.chain)):
+        for shares in product(range(1, training.global_batch + 1), repeat=len(rows)):
+            if sum(shares) != training.global_batch:
+                continue
+            counts = [
+                [m for m in range(2, share + 1) if share % m == 0 and share // m in SIZES]
+                if len(stages) > 1
+                else [m for m in COUNTS if share % m == 0]
+                for stages, share in zip(rows, shares, strict=True)
+            ]
+            for chosen in product(*counts):
+                replicas = (Replica(*row) for row in zip(rows, shares, chosen, strict=True))
+                plan = Plan(tuple(replicas), "1f1b")
+                if all(use.fits for use in memory_use(plan, costs, training)):
+                    yield plan
+
+
+@given(problems(most_devices=4, most_layers=3, most_batch=6))
+@settings(max_examples=40, deadline=None)
+def test_bound_is_under_every_hybrid(case):
+    costs, training = case
+    search, (best_s, plan) = run(costs, training)
+    evaluate = recurrence(costs)
+    every = [evaluate(hybrid) for hybrid in all_hybrids(costs, training)]
+    if every:
+        assert search.bound_s <= min(every) * (1 + 1e-6) + 1e-7
+    if plan is not None:
+        plan.check(costs.chain, costs.cluster, training.global_batch)
+        assert best_s >= min(every) - 1e-7
+        assert len(plan.replicas) > 1
+        assert plan.is_cut
+
+
+def test_two_halves_of_a_cluster_that_no_device_of_holds_the_network():
+    """Neither device holds the network, a fast and a slow one do together: two such pairs, cut by speed."""
+    costs = simple_costs(
+        {"fast": [0.001] * 6, "slow": [0.002] * 6},
+        ["fast", "slow", "fast", "slow"],
+        memory={"fast": 60_000, "slow": 40_000},
+        parameters=(1000,),
+    )
+    _, (best_s, plan) = run(costs, Training(32), gap=0.01)
+    assert len(plan.replicas) == 2
+    assert [replica.samples for replica in plan.replicas] == [16, 16]
+    assert {len(stage.layers) for replica in plan.replicas for stage in replica.stages if "fast" in stage.device} == {4}
+    assert best_s == pytest.approx(16 * 0.004, rel=0.1)
+
+
+def test_exchange_over_a_slow_network_keeps_replicas_few():
+    """The more replicas, the more bytes a ring sends; with a slow link two replicas of two stages are worth more than four."""
+    slow, quick = (
+        simple_costs(
+            {"a": [0.01] * 4}, ["a"] * 4, link=Link("bus", 0.0, speed), parameters=(100_000,), output_bytes_per_sample=4
+        )
+        for speed in (2e6, 1e12)
+    )
+    _, (_, plan) = run(slow, Training(8), gap=0.01)
+    assert len(plan.replicas) == 2
+    search, (best_s, _) = run(quick, Training(8), gap=0.01)
+    assert search.bound_s <= best_s
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=6),
+    st.tuples(st.integers(0, 4), st.integers(0, 5)),
+    st.integers(1, 6),
+)
+@settings(max_examples=200, deadline=None)
+def test_packing_is_never_under_any_choice(columns, available, required):
+    rows = [(float(c), (a, b)) for c, a, b in columns if a + b]
+    if not rows:
+        return
+    required = min(required, len(rows))
+    capacities, usage = np.array([c for c, _ in rows]), np.array([u for _, u in rows], dtype=np.int64)
+    most = 0.0
+    for counts in product(range(10), repeat=len(rows)) if len(rows) < 4 else []:
+        used = np.array(counts) @ usage
+        if (used <= available).all() and any(counts[c] and capacities[c] for c in range(required)):
+            most = max(most, float(np.array(counts) @ capacities))
+    found = pack(capacities, usage, available, 100, required)
+    assert found.most >= most - 1e-9
+    if found.chosen:
+        assert (usage[list(found.chosen)].sum(axis=0) <= available).all()
+        assert found.chosen[0] < required or any(c < required for c in found.chosen)
+        assert capacities[list(found.chosen)].sum() == pytest.approx(found.most)
+
+
+def test_packing_keeps_to_the_number_of_replicas():
+    found = pack(np.array([2.0, 1.0]), np.array([[3], [1]]), [9], 2, 2)
+    assert found.most <= 4.0 + 1e-9
+    assert len(found.chosen) <= 2
