@@ -43,6 +43,10 @@ bench: $(STAMP)  ## how fast the simulator is on this machine
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m pytest -q -p no:cacheprovider --benchmark-columns=median,min,rounds --benchmark-sort=name benchmarks/bench_simulator.py
 
+.PHONY: bench-planner
+bench-planner: $(STAMP)  ## how fast plans are found and how near to the best possible, for 16 to 768 generated devices; a quarter of an hour
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_planner
+
 .PHONY: accuracy-live
 accuracy-live: $(STAMP)  ## on this machine: whether parts add up, transfer between its device types, curves, memory; keep it quiet for twenty minutes
 	$(BIN)/python -m benchmarks.closing_live --folder runs/accuracy

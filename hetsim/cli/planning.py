@@ -18,7 +18,7 @@ from hetsim.planner.search import search
 from hetsim.planner.watch import Watch
 from hetsim.report.rows import EVEN_SPLIT, CandidateRow
 from hetsim.scenario.types import NetworkSpec, Scenario
-from hetsim.simulator import Prediction, predict, shared_step_s, step_s
+from hetsim.simulator import Prediction, least_step_s, predict, shared_step_s, step_s
 
 SHOWN_CANDIDATES = 8
 
@@ -58,7 +58,7 @@ def plan_network(session: Session, spec: NetworkSpec, watch: Watch | None = None
         costs,
         spec.training,
         session.scenario.search,
-        lambda plan: step_s(plan, costs),
+        lambda plan: least_step_s(plan, costs),
         settle=lambda plan: shared_step_s(plan, costs),
         watch=watch,
     )

@@ -21,16 +21,16 @@ MOST_PIECES = 4096
 def proposals(search: JointSearch, draft: Draft, schedules: Sequence[PlainScheduleName]) -> Iterator[Proposal]:
     """The plans that the teams of `draft` can make, each with what it is expected to take; none where no shares add up."""
     batch = search.training.global_batch
-    holders = sum(team.number for team in draft.teams)
+    holders = sum(team.number for team in draft)
     if holders < 2:
         return  # one pipeline, which is a family of its own
-    options = [_options(search, team, holders) for team in draft.teams]
-    groups = [Group(team.number, tuple(o.pieces for o in mine)) for team, mine in zip(draft.teams, options, strict=True)]
+    options = [_options(search, team, holders) for team in draft]
+    groups = [Group(team.number, tuple(o.pieces for o in mine)) for team, mine in zip(draft, options, strict=True)]
     best = smallest_maximum(groups, batch)
     if best is None:
         return
     replicas: list[tuple[Team, _Option, int]] = []
-    for team, mine, shares in zip(draft.teams, options, best.shares, strict=True):
+    for team, mine, shares in zip(draft, options, best.shares, strict=True):
         for share in shares:
             usable = [o for o in mine if share % o.pieces.count == 0 and share // o.pieces.count < len(o.pieces.cost)]
             replicas.append((team, min(usable, key=lambda o: float(o.pieces.cost[share // o.pieces.count])), share))

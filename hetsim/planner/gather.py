@@ -42,10 +42,10 @@ class Effort:
     gap: float = 0.01
     """Relative: no more is looked for where the best possible is at most so much faster."""
 
-    pipelines: int = 120
+    pipelines: int = 80
     """Pipelines that are solved exactly."""
 
-    replicas: int = 240
+    replicas: int = 150
     """Replicas of hybrids that are."""
 
 

@@ -54,15 +54,10 @@ class Team:
     """None: one device, of the one kind in `shape`, that holds the whole chain."""
 
     number: int
-    most_samples: int
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What the search hands out to be made into a plan: teams that take the batch within the bound, as far as is known."""
-
-    teams: tuple[Team, ...]
-    bound_s: float
+Draft = tuple[Team, ...]
+"""What the search hands out to be made into a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +99,12 @@ class JointSearch:
     """Numbers of microbatches of replicas of one device."""
 
     columns: Columns = field(default_factory=Columns)
-    _handed_out: set[tuple[Team, ...]] = field(default_factory=set)
     bound_s: float = 0.0
     """No plan has a shorter step, as far as the search has come."""
+
+    _handed_out: set[Draft] = field(default_factory=set)
+    _values: dict[tuple[int, Cut, int], Floats] = field(default_factory=dict)
+    """(microbatch size, cut, replicas) -> what each number of microbatches takes."""
 
     def run(self, best_s: Callable[[], float], gap: float, most_solved: int, watch: Watch) -> Iterator[Draft]:
         """Drafts, better and better, until no step can be shorter than `best_s()` by more than `gap`, relative.
@@ -115,9 +113,11 @@ class JointSearch:
         """
         queue = _Queue()
         for first, last in self._first_ranges():
+            if watch.over:
+                return
             part = self._range(first, last, _Devices(), None)
             queue.push(self._bound(part, 0.0, best_s()).low_s, part)
-        done_s = np.inf
+        done_s, rounds = np.inf, 0
         while queue:
             low_s, part = queue.pop()
             self.bound_s = min(low_s, done_s, best_s())
@@ -133,10 +133,12 @@ class JointSearch:
                     queue.push(max(found.low_s, self._bound(half, found.low_s, best_s()).low_s), half)
             else:
                 done_s = min(done_s, found.low_s)
-            for teams in (found.teams, self._known_teams(part, best_s()) if found.unsolved else []):
-                if teams and tuple(teams) not in self._handed_out:
-                    self._handed_out.add(tuple(teams))
-                    yield Draft(tuple(teams), found.low_s)
+            rounds += 1
+            known = self._known_teams(part, found.low_s, best_s()) if found.unsolved and rounds % 2 else ()
+            for draft in (found.teams, known):
+                if draft and draft not in self._handed_out:
+                    self._handed_out.add(draft)
+                    yield draft
         else:
             self.bound_s = min(done_s, best_s())
 
@@ -252,11 +254,7 @@ class JointSearch:
             if kind.width > 1 or curves is None or number in devices.banned:
                 continue
             slowest_s = max([curves.update_s, *updates_s])
-            best = np.full(self.training.global_batch + 1, np.inf)
-            for pieces in curves.beside(self.counts, every_s, self._least_s(holders), slowest_s):
-                shares = pieces.count * np.arange(len(pieces.cost))
-                best[shares] = np.minimum(best[shares], pieces.cost)
-            found[number] = best
+            found[number] = self._by_share(curves.beside(self.counts, every_s, self._least_s(holders), slowest_s))
         return found
 
     def _capacities(self, part: _Range, step_s: float) -> tuple[Floats, Ints]:
@@ -275,21 +273,12 @@ class JointSearch:
 
     def _bound(self, part: _Range, low_s: float, high_s: float) -> _Found:
         """The least step at which the batch is taken; not above `high_s`, and then without teams."""
-        batch = self.training.global_batch
-
-        def takes(step_s: float) -> bool:
-            return self._pack(part, self._capacities(part, step_s)[0]).most >= batch * (1 - 1e-9)
-
         if not np.isfinite(high_s):
             high_s = self._some_step_s(part)
-        if not takes(high_s):
+        edge = self._where_taken(lambda step_s: self._most(part, self._capacities(part, step_s)[0]), low_s, high_s)
+        if edge is None:
             return _Found(high_s)
-        low_s = min(low_s, high_s)
-        if low_s and takes(low_s):
-            high_s = low_s
-        while high_s - low_s > NEAR * high_s:
-            middle = (low_s + high_s) / 2 if low_s >= high_s / 4 else high_s / 4
-            low_s, high_s = (low_s, middle) if takes(middle) else (middle, high_s)
+        low_s, high_s = edge
         capacities, source = self._capacities(part, high_s)
         packing = self._pack(part, capacities)
         unsolved = self._unsolved(part, packing.support, capacities, source)
@@ -300,6 +289,35 @@ class JointSearch:
 
     def _pack(self, part: _Range, capacities: Floats) -> Packing:
         return pack(capacities, self._usage, self.available, part.most, len(self.shapes))
+
+    def _most(self, part: _Range, capacities: Floats) -> float:
+        """The samples of the same."""
+        return pack(capacities, self._usage, self.available, part.most, len(self.shapes), rounded=False).most
+
+    def _where_taken(self, most: Callable[[float], float], low_s: float, high_s: float) -> tuple[float, float] | None:
+        """Steps, `NEAR` to each other, of which the shorter is too short for the batch and the longer is not.
+
+        `most(step)`: samples within a step; about linear, so that interpolation soon leads there. Both are `low_s` where that
+        is long enough; None where `high_s` is too short.
+        """
+        batch = self.training.global_batch * (1 - 1e-9)
+        low_s = min(low_s, high_s)
+        if (of_high := most(high_s)) < batch:
+            return None
+        if (of_low := most(low_s) if low_s > 0 else 0.0) >= batch:
+            return low_s, low_s
+        while high_s - low_s > NEAR * high_s:
+            guess_s = low_s + (high_s - low_s) * (batch - of_low) / (of_high - of_low)
+            margin_s = max(0.4 * NEAR * high_s, 0.02 * (high_s - low_s))
+            for step_s in (guess_s - margin_s, guess_s + margin_s):
+                if not low_s < step_s < high_s:
+                    continue
+                taken = most(step_s)
+                if taken >= batch:
+                    high_s, of_high = step_s, taken
+                    break
+                low_s, of_low = step_s, taken
+        return low_s, high_s
 
     def _unsolved(
         self, part: _Range, columns: Sequence[int], capacities: Floats, source: Ints
@@ -315,7 +333,7 @@ class JointSearch:
                 found.append((int(source[column]), int(column), int(table.counts[at])))
         return found
 
-    def _known_teams(self, part: _Range, below_s: float) -> list[Team]:
+    def _known_teams(self, part: _Range, part_low_s: float, below_s: float) -> Draft:
         """The teams that take the batch soonest, made of replicas whose cuts are known; none where none do below `below_s`."""
         rows: list[tuple[int, int, Floats, Column | None]] = [
             (self._rows[shape], size, np.maximum.accumulate(np.append(0.0, cost[1:])), column)
@@ -332,18 +350,13 @@ class JointSearch:
                     found[row], source[row] = at * size, column
             return found, source
 
-        low_s, high_s = 0.0, below_s if np.isfinite(below_s) else self._some_step_s(part)
-        if self._pack(part, capacities(high_s)[0]).most < self.training.global_batch:
-            return []
-        while high_s - low_s > NEAR * high_s:
-            middle = (low_s + high_s) / 2
-            enough = self._pack(part, capacities(middle)[0]).most >= self.training.global_batch
-            low_s, high_s = (low_s, middle) if enough else (middle, high_s)
-        taken, source = capacities(high_s)
-        return [
-            Team(self._shape_of(column), source[column], number, int(taken[column]))
-            for column, number in sorted(Counter(self._pack(part, taken).chosen).items())
-        ]
+        longest_s = below_s if np.isfinite(below_s) else self._some_step_s(part)
+        edge = self._where_taken(lambda step_s: self._most(part, capacities(step_s)[0]), part_low_s, longest_s)
+        if edge is None:
+            return ()
+        taken, source = capacities(edge[1])
+        chosen = sorted(Counter(self._pack(part, taken).chosen).items())
+        return tuple(Team(self._shape_of(column), source[column], number) for column, number in chosen)
 
     def _shape_of(self, column: int) -> Shape:
         if column < len(self.shapes):
@@ -368,15 +381,19 @@ class JointSearch:
                 found[shape, size] = (cost, column)
         return found
 
-    _values: dict[tuple[int, Cut, int], Floats] = field(default_factory=dict)
+    def _by_share(self, options: Sequence[Pieces]) -> Floats:
+        """The least cost of each share of the batch."""
+        best = np.full(self.training.global_batch + 1, np.inf)
+        for pieces in options:
+            shares = pieces.count * np.arange(len(pieces.cost))
+            best[shares] = np.minimum(best[shares], pieces.cost)
+        return best
 
     def _alone_as_they_are(self, holders: int) -> dict[int, Floats]:
+        """By kind of single device: what each share costs it, with the buckets of a plan of such devices alone."""
         found = {}
         for number in range(len(self.kinds)):
-            best = np.full(self.training.global_batch + 1, np.inf)
-            for pieces in self.alone_pieces(number, holders):
-                shares = pieces.count * np.arange(len(pieces.cost))
-                best[shares] = np.minimum(best[shares], pieces.cost)
+            best = self._by_share(self.alone_pieces(number, holders))
             if np.isfinite(best).any():
                 found[number] = best
         return found
@@ -398,23 +415,18 @@ class JointSearch:
         finite += [cost[np.isfinite(cost)].max(initial=0.0) for cost in part.alone.values()]
         return 2 * max(finite, default=0.0) + 1.0
 
-    def _teams(self, part: _Range, chosen: Sequence[int], capacities: Floats, source: Ints) -> list[Team]:
+    def _teams(self, part: _Range, chosen: Sequence[int], capacities: Floats, source: Ints) -> Draft:
         """The chosen columns as teams; none where one of them was not solved or turned out to be impossible."""
         teams = []
         for column, number in Counter(chosen).items():
-            if source[column] < 0:
-                kind = column - len(self.shapes)
-                shape = tuple(int(k == kind) for k in range(len(self.kinds)))
-                teams.append(Team(shape, None, number, int(capacities[column])))
-                continue
-            grid = part.tables[source[column]].grid
-            shape = self.shapes[column]
-            count = int(capacities[column]) // grid.microbatch
-            nearest = self._nearest(part, shape, grid.microbatch, count)
-            if nearest is None:
-                return []
-            teams.append(Team(shape, nearest, number, int(capacities[column])))
-        return teams
+            shape, nearest = self._shape_of(column), None
+            if source[column] >= 0:
+                size = part.tables[source[column]].grid.microbatch
+                nearest = self._nearest(part, shape, size, int(capacities[column]) // size)
+                if nearest is None:
+                    return ()
+            teams.append(Team(shape, nearest, number))
+        return tuple(teams)
 
     def _nearest(self, part: _Range, shape: Shape, size: int, count: int) -> Column | None:
         """The solved column most like the one that is asked for: under the same assumptions, then in microbatches."""
@@ -440,7 +452,7 @@ class _Found:
     """The bound of a range, and what it rests on."""
 
     low_s: float
-    teams: list[Team] = field(default_factory=list)
+    teams: Draft = ()
     unsolved: list[tuple[int, int, int]] = field(default_factory=list)
     """(table, shape, number of microbatches)."""
 

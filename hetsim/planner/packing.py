@@ -16,7 +16,7 @@ import numpy as np
 
 from hetsim.planner.stage_costs import Floats, Ints
 
-MOST_STATES = 12_000
+MOST_STATES = 1_000
 """Numbers of devices used by type, up to which the knapsack is solved exactly."""
 
 
@@ -34,10 +34,13 @@ class Packing:
     """The columns on which `most` rests."""
 
 
-def pack(capacities: Floats, usage: Ints, available: Sequence[int], replicas: int, required: int) -> Packing:
+def pack(
+    capacities: Floats, usage: Ints, available: Sequence[int], replicas: int, required: int, *, rounded: bool = True
+) -> Packing:
     """The most samples of all replicas: column c takes `capacities[c]` and uses `usage[c]` devices by type.
 
-    One of the first `required` columns is among them, and there are up to `replicas` of them.
+    One of the first `required` columns is among them, and there are up to `replicas` of them. Without `rounded` nothing is said
+    but how many samples.
     """
     useful = np.concatenate([part + _undominated(capacities[rows], usage[rows]) for part, rows in _parts(required)])
     firsts = int((useful < required).sum())
@@ -51,6 +54,8 @@ def pack(capacities: Floats, usage: Ints, available: Sequence[int], replicas: in
                 float(capacities[list(columns)].sum()) if columns else 0.0, columns, tuple(dict.fromkeys(columns))
             )
     amounts, most = _linear(capacities[useful], usage[useful], available, replicas, firsts)
+    if not rounded:
+        return Packing(most, (), ())
     support = np.flatnonzero(amounts > 1e-9)
     whole = [int(column) for column in support for _ in range(int(amounts[column] + 1e-9))]
     if not any(column < firsts for column in whole):

@@ -53,7 +53,7 @@ def search(
     baseline_rows = [row for baseline in named if (row := _best_of(baseline, evaluated, rejections)) is not None]
     families = _families(costs, training, search, evaluated, watch, effort)
     rejections += [rejection for family in families for rejection in family.rejections]
-    ranked = evaluated.ranked()
+    ranked = evaluated.ranked(1 if watch.over else SETTLED)
     unpriceable = tuple(costs.missing(kind.name for kind in costs.cluster.used_types))
     if not ranked:
         raise nothing_fits(costs, training, search, rejections)
@@ -140,8 +140,8 @@ class _Evaluated:
         assert row is not None, "only what fits is asked for again"
         return row
 
-    def ranked(self) -> tuple[Candidate, ...]:
-        """All candidates, best first, the first `SETTLED` of them settled.
+    def ranked(self, settled: int = 1) -> tuple[Candidate, ...]:
+        """All candidates, best first, the first `settled` of them settled.
 
         On a tie the one with fewer devices, then with fewer microbatches, comes first.
         """
@@ -152,7 +152,7 @@ class _Evaluated:
 
         while True:
             rows = sorted((row for row in self.by_plan.values() if row is not None), key=key)
-            unsettled = [row for row in rows[:SETTLED] if row.plan not in self.settled]
+            unsettled = [row for row in rows[:settled] if row.plan not in self.settled]
             if not unsettled:
                 return tuple(rows)
             for row in unsettled:

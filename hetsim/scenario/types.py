@@ -67,7 +67,7 @@ class Search:
 
     strategies: tuple[Strategy, ...] = STRATEGIES
     schedules: tuple[PlainScheduleName, ...] = PLAIN_SCHEDULES
-    microbatches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    microbatches: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Numbers of microbatches to consider for a pipeline, and for a replica of one device."""
 
     microbatch_samples: tuple[int, ...] | None = None

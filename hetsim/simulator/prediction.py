@@ -130,6 +130,28 @@ def shared_step_s(plan: Plan, costs: CostModel) -> float:
     return simulate(schedule, prices).step_s
 
 
+def least_step_s(plan: Plan, costs: CostModel) -> float:
+    """Seconds that a step of `plan` takes at least, for searches: by the recurrence, or as long as the busiest wire is in use.
+
+    Never above `shared_step_s`.
+    """
+    prices = price(plan, costs)
+    busy_ns: dict[str, float] = defaultdict(float)
+    for replica in plan.replicas:
+        for number, stage in enumerate(replica.stages):
+            for kind in (Kind.SEND_F, Kind.SEND_B):
+                if (flow := prices.send.get((stage.device, number, kind))) is not None:
+                    for resource, load in flow.load.items():
+                        busy_ns[resource] += replica.microbatches * load * flow.transfer_ns
+    for phases in prices.exchange:
+        for flow in (flow for phase in phases for flow in phase):
+            for resource, load in flow.load.items():
+                busy_ns[resource] += load * flow.transfer_ns
+    # Shares are counted in floating point, so a nanosecond in a second is left to them.
+    busiest_ns = max(busy_ns.values(), default=0.0) * (1 - 1e-9)
+    return max(step_ns(plan, costs.chain, prices), busiest_ns) / 1e9
+
+
 def may_share(schedule: Schedule, prices: Prices) -> bool:
     """Whether anything could be shared: cores, or a wire that several lanes of transfers use, by more than it carries in all.
 

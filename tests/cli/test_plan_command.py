@@ -23,6 +23,7 @@ cluster:
   nodes:
     - {name: one, devices: {old: 2, new: 2}, link: {latency: 10 us, bandwidth: 12 GB/s}}
   network: {latency: 10 us, bandwidth: 10 GB/s}
+search: {microbatches: [1, 8, 64]}
 """
 
 COSTS = "# hetsim costs 1\ndevice_type,layer,microbatch,forward_s,backward_s,update_s,spread\n" + "".join(

@@ -13,7 +13,7 @@ from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.memory import memory_over_time, memory_use
 from hetsim.plan import Plan
 from hetsim.schedule import Kind, make_schedule
-from hetsim.simulator import predict, price, simulate, solve
+from hetsim.simulator import least_step_s, predict, price, shared_step_s, simulate, solve
 from hetsim.workload import Chain, Layer, Training
 
 NET = Link("net", 0.0, 1e6)
@@ -181,6 +181,10 @@ def test_resources_carry_what_they_can_and_every_byte_arrives(case):
             assert span.end_ns - span.start_ns >= prices.send[span.device, stage, span.kind].duration_ns
     if "ps@" not in text:
         assert round(timeline.step_s * 1e9) >= solve(schedule, prices).step_ns, "the recurrence is a lower bound"
+        assert timeline.step_s >= least_step_s(plan, costs) - 1e-9 * (1 + len(timeline.spans)), (
+            "so is the busiest wire's time"
+        )
+        assert shared_step_s(plan, costs) == timeline.step_s, "what nothing shares needs no events"
 
 
 @given(crowded())
