@@ -1,8 +1,8 @@
 """How fast plans are found, and how near to the best possible they are: `make bench-planner`; one process, one core.
 
 For each generated problem (`planner_cases`): the seconds that the whole search takes, its step beside the best plan of data
-parallelism alone and of one pipeline alone, and the gap that it proves. And the seconds of one large layer split, the median of
-nine.
+parallelism alone and of one pipeline alone, and the gap that it proves; before that, the same of splitting the batch alone. And
+the seconds of one large layer split, the median of nine.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from dataclasses import dataclass
 
 from benchmarks.planner_cases import A100, T4, V100, PlanningCase, case, cases, gpt
 from hetsim.planner import PlanningResult, Watch, search
+from hetsim.planner.batch_split import BatchSplit
 from hetsim.planner.exchange_floor import ExchangeFloor
 from hetsim.planner.kinds import kinds_of
+from hetsim.planner.pools import pools_of
 from hetsim.planner.replica_split import ReplicaSplit
 from hetsim.planner.stage_grid import StageGrid
 from hetsim.scenario.types import Search
-from hetsim.simulator import least_step_s, shared_step_s
+from hetsim.simulator import least_step_s, shared_step_s, step_s
 
 SIZES = (16, 128, 512, 768)
 MOST_S = 30.0
@@ -69,6 +71,21 @@ def line(row: Row) -> str:
     return f"| {row.name} | {row.seconds:.1f} s | {chosen.step_s:.3f} s | {chosen.strategy} | {beside} | {gap} |"
 
 
+def batch_split(problem: PlanningCase) -> str:
+    """The exact split of the batch alone, as a row of a Markdown table."""
+    costs, cluster = problem.costs, problem.costs.cluster
+    start = time.perf_counter()
+    pools = pools_of(cluster, (kind.name for kind in cluster.used_types))
+    split = BatchSplit(costs, problem.training, pools, SPACE.microbatches)
+    found, bound_s = split.best(), split.bound_s()
+    seconds = time.perf_counter() - start
+    if not found:
+        return f"| {problem.name} | {seconds:.1f} s | does not fit | | |"
+    plan = found[0].plan
+    step = step_s(plan, costs)
+    return f"| {problem.name} | {seconds:.1f} s | {step:.3f} s | {len(plan.devices)} | {step / bound_s - 1:.2%} |"
+
+
 def layer_split() -> str:
     """The exact cut of 96 layers over 16 devices of three types, all of them used: seconds."""
     problem = case("96 layers", gpt(94, 1024), [(A100, 5, 5), (V100, 5, 5), (T4, 6, 6)], 512, 100.0)
@@ -87,6 +104,8 @@ def main() -> int:
     """Print the tables; sizes may be given."""
     sizes = [int(word) for word in sys.argv[1:]] or SIZES
     sys.stdout.write(layer_split() + "\n\n")
+    sys.stdout.write("| data parallelism alone | search | step | devices | gap |\n|---|---|---|---|---|\n")
+    sys.stdout.write("\n".join(batch_split(problem) for size in sizes for problem in cases(size)) + "\n\n")
     sys.stdout.write(HEAD + "\n")
     for size in sizes:
         for problem in cases(size):

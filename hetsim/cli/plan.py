@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
-from hetsim.cli.planning import Planned, by_risk, candidate_rows, plan_network
+from hetsim.cli.planning import Planned, by_risk, candidate_rows, improvements, plan_network
 from hetsim.cli.progress import search_progress
 from hetsim.cli.session import Session
 from hetsim.costs.transfer import transferred_types
 from hetsim.planner import Watch
+from hetsim.planner.sensitivity import Sensitivity
 from hetsim.report.result import plans_document
 from hetsim.report.rows import CandidateRow
 from hetsim.scenario.types import NetworkSpec
@@ -45,7 +46,8 @@ def plan(
     session = Session(path, networks, costs, allow_outdated=allow_outdated)
     planned = [_planned(session, spec, wish) for spec in session.scenario.networks]
     rows = {p.spec.name: candidate_rows(p) for p in planned}
-    document = _document(session, planned, rows)
+    better = {p.spec.name: improvements(p) for p in planned}
+    document = _document(session, planned, rows, better)
     with session.new_run(runs) as run:
         run.write_json("plans.json", document)
         for p in planned:
@@ -58,7 +60,9 @@ def plan(
         print_json(document)
     else:
         for p in planned:
-            print_tables(*candidate_tables(rows[p.spec.name]), *p.result.explanation, _counts(p), "")
+            print_tables(
+                *candidate_tables(rows[p.spec.name]), *p.result.explanation, *_next(better[p.spec.name]), _counts(p), ""
+            )
     talk(f"saved {run.path}")
 
 
@@ -66,6 +70,12 @@ def _planned(session: Session, spec: NetworkSpec, wish: Wish) -> Planned:
     with search_progress(spec.name, quiet=wish.quiet) as report:
         planned = plan_network(session, spec, Watch(wish.time_limit_s, report))
     return by_risk(planned) if wish.risk == "p90" else planned
+
+
+def _next(better: Sequence[Sensitivity]) -> list[str]:
+    """The best three improvements, in one sentence."""
+    best = [f"{row.what} takes {row.gain:.1%} off the step" for row in better[:3]]
+    return [f"What would help next: {'; '.join(best)}."] if best else []
 
 
 def _counts(planned: Planned) -> str:
@@ -80,7 +90,12 @@ def _counts(planned: Planned) -> str:
     )
 
 
-def _document(session: Session, planned: Sequence[Planned], rows: dict[str, list[CandidateRow]]) -> dict[str, Any]:
+def _document(
+    session: Session,
+    planned: Sequence[Planned],
+    rows: dict[str, list[CandidateRow]],
+    better: dict[str, tuple[Sensitivity, ...]],
+) -> dict[str, Any]:
     networks = [
         {
             "network": p.spec.name,
@@ -89,6 +104,7 @@ def _document(session: Session, planned: Sequence[Planned], rows: dict[str, list
             "lower_bound_s": p.result.lower_bound_s,
             "gap": p.result.gap,
             "ended_early": p.result.ended_early,
+            "sensitivity": [{"what": row.what, "gain": row.gain} for row in better[p.spec.name]],
             "explanation": list(p.result.explanation),
             "baselines": [{"name": b.name, "plan": str(b.plan), "step_s": b.step_s} for b in p.result.baselines],
             "considered": p.result.considered,

@@ -15,6 +15,7 @@ from hetsim.memory import check_memory
 from hetsim.plan import Plan
 from hetsim.planner.result import Candidate, PlanningResult
 from hetsim.planner.search import search
+from hetsim.planner.sensitivity import Sensitivity, sensitivities
 from hetsim.planner.watch import Watch
 from hetsim.report.rows import EVEN_SPLIT, CandidateRow
 from hetsim.scenario.types import NetworkSpec, Scenario
@@ -63,6 +64,11 @@ def plan_network(session: Session, spec: NetworkSpec, watch: Watch | None = None
         watch=watch,
     )
     return Planned(spec, costs, found, session.scenario)
+
+
+def improvements(planned: Planned) -> tuple[Sensitivity, ...]:
+    """What would make the chosen plan's step shorter, the best first."""
+    return sensitivities(planned.result.chosen.plan, planned.costs, step_s)
 
 
 def by_risk(planned: Planned) -> Planned:
