@@ -154,7 +154,10 @@ def plan(
     output: Format = "table",
     quiet: Quiet = False,
 ) -> None:
-    """Find the best split of each network, beside the baselines, and how far from the best possible it can be."""
+    """Find the best split of each network, beside the baselines, and how far from the best possible it can be.
+
+    Ctrl-C ends the search with the best so far.
+    """
     from hetsim.cli.plan import Wish
     from hetsim.cli.plan import plan as run
 

@@ -44,8 +44,9 @@ def plan(
     from hetsim.report.tables import candidate_tables, print_tables
 
     session = Session(path, networks, costs, allow_outdated=allow_outdated)
-    planned = [_planned(session, spec, wish) for spec in session.scenario.networks]
-    rows = {p.spec.name: candidate_rows(p) for p in planned}
+    answers = [_answer(session, spec, wish) for spec in session.scenario.networks]
+    planned = [p for p, _ in answers]
+    rows = {p.spec.name: mine for p, mine in answers}
     better = {p.spec.name: improvements(p) for p in planned}
     document = _document(session, planned, rows, better)
     with session.new_run(runs) as run:
@@ -66,10 +67,13 @@ def plan(
     talk(f"saved {run.path}")
 
 
-def _planned(session: Session, spec: NetworkSpec, wish: Wish) -> Planned:
+def _answer(session: Session, spec: NetworkSpec, wish: Wish) -> tuple[Planned, list[CandidateRow]]:
+    """The planner's answer for one network, and its best candidates with their intervals."""
     with search_progress(spec.name, quiet=wish.quiet) as report:
         planned = plan_network(session, spec, Watch(wish.time_limit_s, report))
-    return by_risk(planned) if wish.risk == "p90" else planned
+        report("intervals of the best candidates", planned.result.chosen.step_s, planned.result.lower_bound_s)
+        planned = by_risk(planned) if wish.risk == "p90" else planned
+        return planned, candidate_rows(planned)
 
 
 def _next(better: Sequence[Sensitivity]) -> list[str]:

@@ -65,7 +65,7 @@ def search_progress(network: str, *, quiet: bool) -> Iterator[SearchReport]:
         def report(what: str, best_s: float, bound_s: float) -> None:
             best = format_seconds(best_s) if best_s < float("inf") else "none yet"
             under = f", none of these under {format_seconds(bound_s)}" if bound_s > 0 else ""
-            status.update(f"planning {network}: {what}, best step {best}{under}; Ctrl-C takes it")
+            status.update(f"planning {network}: {what}, best step {best}{under}")
 
         yield report
 
