@@ -36,7 +36,7 @@ from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.units import format_bytes
 from hetsim.workload import Chain, Training
 
-MOST_SETS = 200
+MOST_SETS = 300
 """Sets of devices that are listed; beyond, numbers of devices are searched (`by_number`)."""
 
 MOST_TRIED = 8
