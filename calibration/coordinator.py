@@ -70,9 +70,14 @@ class Calibration:
         self._directory = directory
         self._store = SampleStore(directory)
         self._prints: dict[str, Mapping[str, Any]] = {
-            name: fingerprint(device, scenario.cluster.device_types[name])
+            name: fingerprint(device, scenario.cluster.device_types[name], scenario.cluster.node_of(device.name))
             for name, device in _representatives(scenario.cluster).items()
         }
+        self.identities = {
+            name: {key: value for key, value in found.items() if key not in ("method", "environment")}
+            for name, found in self._prints.items()
+        }
+        """Device type -> what its first device physically is, today."""
 
     @property
     def fingerprints(self) -> Mapping[str, Mapping[str, Any]]:
@@ -206,8 +211,8 @@ class Calibration:
     def _measure_links(self, workers: Workers) -> None:
         cluster = self._scenario.cluster
         names = [device.name for device in cluster.devices]
-        with TemporaryDirectory() as folder:
-            meeting = (Path(folder) / "meeting").as_uri()
+        with TemporaryDirectory(dir=self._directory) as folder:  # which other hosts share, where there are any
+            meeting = (Path(folder).resolve() / "meeting").as_uri()
             common: dict[str, Any] = {"do": "links", "names": names, "meeting": meeting} | self._link_sizes()
             results = workers.ask({name: {**common, "rank": rank} for rank, name in enumerate(names)})
         transfers = _merge_stamps(row for name in names for row in results[name])

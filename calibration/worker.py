@@ -22,6 +22,7 @@ from calibration.timing import InPlaceTimer, MarkedStep, PlainStep
 from hetsim.costs import LOSS
 from hetsim.hardware.binding import pin, torch_device
 from hetsim.hardware.canary import Canary
+from hetsim.hardware.reach import use_interface_of
 from hetsim.models.intake import layer_names
 from hetsim.models.zoo import build
 from hetsim.plain import from_plain
@@ -50,6 +51,8 @@ def main() -> None:
     os.dup2(2, 1)  # whatever the user's own code prints goes to the log, not between the replies
     setup = from_plain(Setup, json.loads(sys.stdin.readline()))
     pin(setup.device, setup.device_type)
+    if setup.node is not None:
+        use_interface_of(setup.node)
     worker = _Worker(setup, replies)
     gc.disable()
     while (line := sys.stdin.readline()) and (command := json.loads(line))["do"] != "stop":

@@ -12,6 +12,7 @@ from typing import Any
 from executor.heartbeat import Beat, read_beat
 from executor.job import Job
 from hetsim.errors import Problem, RankError
+from hetsim.hardware.reach import is_remote
 
 
 def has_failed(job: Job, device: str, exit_code: int | None) -> bool:
@@ -77,10 +78,15 @@ def _problem(job: Job, device: str, how: str, *, others: int) -> Problem:
     rank, beat, folder = job.devices.index(device), read_beat(job.folder(device).heartbeat), job.folder(device)
     echo = f"; {others} other rank{'s' if others > 1 else ''} ended because of it" if others else ""
     return Problem(
-        f"rank {rank} (device {device} on host {platform.node()})",
+        f"rank {rank} (device {device} on host {_host(job, device)})",
         f"{how}, {_doing(job, beat)}{echo}",
         f"Its log is {folder.log}; the finished steps are kept beside it",
     )
+
+
+def _host(job: Job, device: str) -> str:
+    node = job.cluster.node_of(device)
+    return node.address or (node.name if is_remote(node) else platform.node())
 
 
 def _doing(job: Job, beat: Beat | None) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hetsim.errors import InputError, PlanError, Problem
 from hetsim.files import write_text
@@ -25,7 +26,7 @@ from hetsim.workload import Chain, Training
 JOB_FILE = "job.json"
 
 _FORMAT = "hetsim job"
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,9 @@ class Job:
     log_dir: Path
     keep_parameters: bool = False
     """Whether each worker saves its layers after the last step."""
+
+    identities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Device type -> what its devices were when they were calibrated; a type that was not is left out."""
 
     @property
     def training(self) -> Training:
@@ -148,8 +152,9 @@ def make_job(
     seed: int,
     log_dir: Path,
     keep_parameters: bool = False,
+    identities: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Job:
-    """The job of running `requests`. Raises InputError with every reason why one of them cannot be run here."""
+    """The job of running `requests`. Raises PlanError with every reason why one of them cannot be run here."""
     problems = [problem for request in requests for problem in _faults(request, network.training, chain, cluster)]
     if not requests:
         problems.append(Problem("", "there is no plan to run"))
@@ -164,6 +169,7 @@ def make_job(
         seed=seed,
         log_dir=log_dir.resolve(),
         keep_parameters=keep_parameters,
+        identities=identities or {},
     )
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import shlex
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from executor import diagnosis
-from executor.heartbeat import read_beat
+from executor.heartbeat import Beat, read_beat
 from executor.job import Job, RunRequest, make_job
 from executor.processes import Processes, orderly_termination
 from executor.results import Results
@@ -61,19 +62,29 @@ def run(
     log_dir: Path,
     seed: int = 0,
     keep_parameters: bool = False,
+    identities: Mapping[str, Mapping[str, Any]] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[Measurement]:
     """Run the plans of `requests`, one step of each in turn, and return their measurements in the same order.
 
     `chain` is the network as the plans were made for it. Logs and records go to `log_dir`, a folder for each device; with
-    `keep_parameters` each device also saves its layers there after the last step.
+    `keep_parameters` each device also saves its layers there after the last step. A device that is not what `identities` has for
+    its type (see `hetsim.hardware.identity`) ends the run before it begins.
 
     Raises PlanError with every reason why a plan cannot be run on this machine, before anything is started, and RankError
     when a worker dies, or when none has done anything for `measure.timeout_s`; `executor.results.collect` then finds what
     was finished.
     """
     job = make_job(
-        requests, network, chain, cluster, measure=measure, seed=seed, log_dir=log_dir, keep_parameters=keep_parameters
+        requests,
+        network,
+        chain,
+        cluster,
+        measure=measure,
+        seed=seed,
+        log_dir=log_dir,
+        keep_parameters=keep_parameters,
+        identities=identities,
     )
     job.save()
     results = Results(job)
@@ -112,7 +123,8 @@ class _Watch:
         self._processes = processes
         self._results = results
         self._on_progress = on_progress
-        self._alive_ns = time.monotonic_ns()
+        self._heard_ns = time.monotonic_ns()
+        self._beats: list[Beat | None] = []
         self._patience_s = max(START_S, job.measure.timeout_s)
 
     def until_done(self) -> None:
@@ -143,10 +155,11 @@ class _Watch:
 
     def _check_silence(self) -> None:
         beats = [read_beat(self._job.folder(device).heartbeat) for device in self._job.devices]
-        self._alive_ns = max([self._alive_ns, *(beat.when_ns for beat in beats if beat)])
+        if beats != self._beats:  # by our own clock: another host's has nothing to do with it
+            self._heard_ns, self._beats = time.monotonic_ns(), beats
         if any(beat and beat.request >= 0 for beat in beats):
             self._patience_s = self._job.measure.timeout_s
-        silent_s = (time.monotonic_ns() - self._alive_ns) / 1e9
+        silent_s = (time.monotonic_ns() - self._heard_ns) / 1e9
         if silent_s > self._job.measure.timeout_s:
             stopped = [device for device in self._job.devices if self._processes.is_stopped(device)]
             if stopped or silent_s > self._patience_s:

@@ -35,6 +35,7 @@ def train(job: Job, name: str, heartbeat: Heartbeat) -> None:
     here = torch_device(device, device_type)
     heartbeat.wait("the other workers")
     meeting = Meeting(job, name)
+    heartbeat.ahead_ns = meeting.clocks.ahead_ns
     heartbeat.work("building the network")
     network = build(job.network, job.seed)
     check_network(network, job.chain)

@@ -106,6 +106,7 @@ def execute(
             measure=measure,
             seed=scenario.seed,
             log_dir=logs,
+            identities=session.calibration.identities if session.live else None,
             on_progress=lambda p: report(f"{p.name}: {format_seconds(p.median_s)}", p.step, p.steps),
         )
 

@@ -51,13 +51,14 @@ def _written_out(reader: Reader) -> Cluster | None:
     rows = [reader.section(NodeSection, "cluster", "nodes", i) for i, _ in enumerate(_entries(reader, "nodes", list))]
     _check_types(reader, list(types))
     _check_node_names(reader)
+    _check_reach(reader, rows)
     known = {name: kind for name, kind in types.items() if kind is not None}
     names = DeviceNames()
     devices = [tuple(_devices(reader, i, row, known, names)) if row else () for i, row in enumerate(rows)]
     network = _network(reader, section) if section else None
     links = [_node_link(reader, i, row, len(devices[i]), network) if row else None for i, row in enumerate(rows)]
     nodes = [
-        Node(row.name, held, link, _wires(row.wires))
+        Node(row.name, held, link, _wires(row.wires), row.address or "", row.ssh or "", row.netns or "")
         for row, held, link in zip(rows, devices, links, strict=True)
         if row and link
     ]
@@ -117,6 +118,21 @@ def _check_node_names(reader: Reader) -> None:
         name = reader.document.at(keys)
         if isinstance(name, str) and first.setdefault(name, place) != place:
             reader.fault(keys, f'got "{name}", which node {first[name]} is called too; names of nodes are unique')
+
+
+def _check_reach(reader: Reader, rows: Sequence[NodeSection | None]) -> None:
+    """A node of another host has an address, and then all of them need one."""
+    others = [row for row in rows if row and (row.ssh or row.netns)]
+    for place, row in enumerate(rows):
+        keys = ("cluster", "nodes", place)
+        if row and row.ssh and row.netns:
+            reader.fault(
+                (*keys, "netns"), "a node is another host (ssh) or a namespace of this one (netns), not both", of_key=True
+            )
+        if row and others and not row.address:
+            reader.fault(
+                keys, f'the key "address" is missing, and {others[0].name} is another host', "Say where the others reach it"
+            )
 
 
 def _devices(

@@ -81,6 +81,8 @@ LayerName = Annotated[
     str,
     _spelt(r"[^@#\s,;\"][^\s,;\"]*", "a name without spaces, commas, semicolons and quotes that does not begin with @ or #"),
 ]
+Address = Annotated[str, _spelt(r"[\w:][\w.:-]{0,252}", "an IP address or a host's name")]
+Login = Annotated[str, _spelt(r"\w[\w.-]*(@[\w:][\w.:-]*)?", "what ssh is given, such as old1 or user@old1")]
 Positive = Annotated[int, Field(ge=1, le=_MOST)]
 Index = Annotated[int, Field(ge=0, le=_MOST)]
 Batch = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -228,6 +230,9 @@ class NodeSection(Section):
     """A host. What its devices are is read by itself."""
 
     name: Word
+    address: Address | None = None
+    ssh: Login | None = None
+    netns: Word | None = None
     devices: Annotated[dict[str, Annotated[DevicesSection, BeforeValidator(_count_or_mapping)]], Field(min_length=1)]
     link: LinkSection | None = None
     wires: Wires | None = None
