@@ -29,6 +29,8 @@ def death(job: Job, exit_codes: Mapping[str, int | None]) -> RankError:
     failed = {device: code for device, code in exit_codes.items() if code is not None and has_failed(job, device, code)}
     words = {device: _last_words(job, device) for device in failed}
     gone = [device for device, code in failed.items() if code < 0 or not words[device].message]
+    if len(gone) > 1 and all(code > 0 for code in failed.values()):  # an agent's, which ends all workers when one has ended
+        gone = sorted(gone, key=lambda device: _when(read_beat(job.folder(device).heartbeat)))[:1]
     culprits = gone or sorted(failed, key=lambda device: words[device].when_ns)[:1]
     problems = []
     for device in culprits:

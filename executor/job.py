@@ -63,6 +63,10 @@ class Folder:
         """All that the worker printed."""
         return self.path / "log.txt"
 
+    def checkpoint(self, step: int) -> Path:
+        """The worker's state at the beginning of a step."""
+        return self.path / f"checkpoint-{step}.pt"
+
     def parameters(self, request: int) -> Path:
         """The worker's share of the parameters after the last step of a request."""
         return self.path / f"parameters-{request}.pt"
@@ -81,6 +85,9 @@ class Job:
     log_dir: Path
     keep_parameters: bool = False
     """Whether each worker saves its layers after the last step."""
+
+    checkpoint_steps: int = 0
+    """After how many steps each worker keeps its state, to go on from when it is started again; 0: never."""
 
     identities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Device type -> what its devices were when they were calibrated; a type that was not is left out."""
@@ -152,6 +159,7 @@ def make_job(
     seed: int,
     log_dir: Path,
     keep_parameters: bool = False,
+    checkpoint_steps: int = 0,
     identities: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Job:
     """The job of running `requests`. Raises PlanError with every reason why one of them cannot be run here."""
@@ -169,6 +177,7 @@ def make_job(
         seed=seed,
         log_dir=log_dir.resolve(),
         keep_parameters=keep_parameters,
+        checkpoint_steps=checkpoint_steps,
         identities=identities or {},
     )
 

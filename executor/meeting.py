@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +49,11 @@ class Meeting:
     def __init__(self, job: Job, name: str) -> None:
         """Join as the device called `name`. Raises RunError where not exactly the job's devices have come, each as itself."""
         self.timeout = timedelta(seconds=max(LOST_S, 2 * job.measure.timeout_s))
-        dist.init_process_group("gloo", timeout=self.timeout)
+        store, rank, world = next(iter(dist.rendezvous("env://", timeout=self.timeout)))  # type: ignore[attr-defined]
+        # An agent that starts the workers again keeps its store, and with it the addresses of those that are gone.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=self.timeout)
         device, device_type = job.cluster.device(name), job.cluster.type_of(name)
         mine = Introduction(name, host_identity(), piece(device, device_type), identity(device, device_type))
         told: list[Introduction] = [mine] * dist.get_world_size()

@@ -25,6 +25,20 @@ class _Step:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Device -> its record."""
 
+    attempt: int = 0
+    """How often the run had been started again when these were written."""
+
+    def add(self, row: dict[str, Any], device: str, plan: Plan) -> bool:
+        """Take the record of `device`; whether it completes the step. One that a restart repeats begins anew, unless it was."""
+        if self.is_complete(plan):
+            return False
+        if row["attempt"] > self.attempt:
+            self.rows.clear()
+            self.attempt = row["attempt"]
+        if row["attempt"] == self.attempt:
+            self.rows[device] = row
+        return self.is_complete(plan)
+
     def is_complete(self, plan: Plan) -> bool:
         """Whether every device of the plan has told."""
         return self.rows.keys() >= set(plan.devices)
@@ -80,8 +94,7 @@ class Results:
         for device, path in self._files.items():
             for row in self._new_rows(device, path):
                 plan, step = self._plans[row["request"]], self._steps[row["request"]].setdefault(row["step"], _Step())
-                step.rows[device] = row
-                if step.is_complete(plan):
+                if step.add(row, device, plan):
                     self._seconds[row["request"]].append(step.seconds)
         return [number for number, count in enumerate(before) if len(self._seconds[number]) > count]
 

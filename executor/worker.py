@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Work through the job, and leave the process with status 0 or 1, whatever threads the user's code has left."""
     die_with_parent()
     parser = argparse.ArgumentParser(prog="python -m executor.worker", description=__doc__)
-    parser.add_argument("job", type=Path, help="the file that executor.launch.prepare wrote")
+    parser.add_argument("job", type=Path, help="the file that the coordinator, or hetsim run --print-commands, wrote")
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--as-device", dest="device", help="the device to be")
     who.add_argument(
@@ -44,6 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         name = chosen.device or _device_of(job, chosen.node, int(os.environ["LOCAL_RANK"]))
     except InputError as error:
         sys.exit(f"error: {error}")
+    job.folder(name).path.mkdir(parents=True, exist_ok=True)
+    job.folder(name).error.unlink(missing_ok=True)  # of an earlier life
     heartbeat = Heartbeat(job.folder(name).heartbeat)
     if chosen.tied:
         _end_with_input(heartbeat)

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -18,19 +18,23 @@ from hetsim.cli.import_command import import_command
 from hetsim.cli.options import (
     AllowOutdated,
     Budget,
+    Collect,
     Costs,
     FailOver,
     Format,
+    MaxRestarts,
     Networks,
     PlanTexts,
+    PrintCommands,
     Quiet,
     Risk,
     Runs,
     ScenarioPath,
+    Slurm,
     Steps,
     TimeLimit,
 )
-from hetsim.errors import HetsimError
+from hetsim.errors import HetsimError, InputError
 
 INTERRUPTED = 130
 
@@ -186,23 +190,36 @@ def predict(
 
 @app.command(
     epilog="Examples:  hetsim run scenarios/mixed_cpu.yaml --steps 10   ·   "
-    "hetsim run scenarios/mixed_cpu.yaml --network gpt --plan 'fast0[0:8] 12/1 | slow0[0:8] 4/1'"
+    "hetsim run scenarios/mixed_cpu.yaml --network gpt --plan 'fast0[0:8] 12/1 | slow0[0:8] 4/1'   ·   "
+    "hetsim run cluster.yaml --slurm > job.sh"
 )
 def run(
     scenario: ScenarioPath,
     plans: PlanTexts = None,
     networks: Networks = None,
     steps: Steps = None,
+    max_restarts: MaxRestarts = 0,
+    print_commands: PrintCommands = False,
+    slurm: Slurm = False,
+    collect: Collect = None,
     costs: Costs = Path("runs/costs"),
     runs: Runs = Path("runs"),
     allow_outdated: AllowOutdated = False,
     output: Format = "table",
     quiet: Quiet = False,
 ) -> None:
-    """Train for real, one process a device, with the best plan or the plans given, and measure the steps."""
+    """Train for real, one process a device, with the best plan or the plans given, and measure the steps.
+
+    Nodes that are other hosts are reached by ssh, or by the commands that --print-commands and --slurm print.
+    """
+    from hetsim.cli.run import Start
     from hetsim.cli.run import run as execute
 
-    execute(scenario, plans, networks, steps, costs, runs, allow_outdated=allow_outdated, output=output, quiet=quiet)
+    if sum((print_commands, slurm, collect is not None)) > 1:
+        raise InputError("--print-commands, --slurm and --collect exclude each other")
+    by_hand: Literal["commands", "slurm"] | None = "slurm" if slurm else "commands" if print_commands else None
+    start = Start(steps, max_restarts, by_hand, collect, quiet=quiet)
+    execute(scenario, plans, networks, start, costs, runs, allow_outdated=allow_outdated, output=output)
 
 
 @app.command(

@@ -28,6 +28,17 @@ PlanTexts = Annotated[
 Steps = Annotated[
     int | None, typer.Option("--steps", min=1, max=1_000_000, help="Timed steps of each plan, instead of the scenario's.")
 ]
+MaxRestarts = Annotated[
+    int,
+    typer.Option(
+        "--max-restarts", min=0, max=1000, help="When a rank dies, start all again so often, from their last checkpoint."
+    ),
+]
+PrintCommands = Annotated[bool, typer.Option("--print-commands", help="Start nothing; print the command for each node.")]
+Slurm = Annotated[bool, typer.Option("--slurm", help="Start nothing; print a script for sbatch.")]
+Collect = Annotated[
+    Path | None, typer.Option("--collect", help="Start nothing; read what the printed commands left in this run directory.")
+]
 Budget = Annotated[
     float, typer.Option("--budget", min=0.0, max=86_400.0, help="Seconds to spend on one point of the calibration.")
 ]

@@ -81,6 +81,7 @@ LayerName = Annotated[
     str,
     _spelt(r"[^@#\s,;\"][^\s,;\"]*", "a name without spaces, commas, semicolons and quotes that does not begin with @ or #"),
 ]
+Reference = Annotated[str, _spelt(r"[\w.]+:\w+", '"module:function", such as "my_nets:build"')]
 Address = Annotated[str, _spelt(r"[\w:][\w.:-]{0,252}", "an IP address or a host's name")]
 Login = Annotated[str, _spelt(r"\w[\w.-]*(@[\w:][\w.:-]*)?", "what ssh is given, such as old1 or user@old1")]
 Positive = Annotated[int, Field(ge=1, le=_MOST)]
@@ -131,6 +132,8 @@ class NetworkSection(Section):
 
     global_batch: Batch | None = None
     costs: str | None = None
+    data: Reference | None = None
+    data_arguments: dict[str, Any] = {}
 
 
 class ZooSection(NetworkSection):
@@ -152,7 +155,7 @@ class InputSection(Section):
 class ModuleSection(NetworkSection):
     """A network of the user's own code."""
 
-    module: Annotated[str, _spelt(r"[\w.]+:\w+", '"module:function", such as "my_nets:build"')]
+    module: Reference
     arguments: dict[str, Any] = {}
     input: InputSection
 

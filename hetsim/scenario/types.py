@@ -56,6 +56,12 @@ class NetworkSpec:
     costs: Path | None = None
     """A cost table of its own; None: measured ones are used."""
 
+    data: str | None = None
+    """`module:function` of the user's own code, returning the dataset to train on; None: random samples."""
+
+    data_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of that function."""
+
 
 MOST_DOUBLINGS = 6
 """The powers of two end with 64 samples."""
