@@ -35,7 +35,7 @@ def death(job: Job, exit_codes: Mapping[str, int | None]) -> RankError:
     problems = []
     for device in culprits:
         code = failed[device]
-        ended = f"ended with exit code {code}" + ("" if code else " before its work was done")
+        ended = f"ended with exit code {code}" + (_last_line(job, device) if code else " before its work was done")
         said = f"raised {words[device].message}" if words[device].message else ended
         how = f"was killed by {_signal_name(code)}" if code < 0 else said
         problems.append(_problem(job, device, how, others=len(failed) - len(culprits)))
@@ -74,6 +74,13 @@ def _last_words(job: Job, device: str) -> _Words:
         return _Words(left["extraInfo"]["monotonic_ns"], left["message"])
     except (FileNotFoundError, ValueError):
         return _Words(float("inf"), "")
+
+
+def _last_line(job: Job, device: str) -> str:
+    """The end of the log of a worker that left no word, as ssh does that finds no way."""
+    log = job.folder(device).log
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f" ({lines[-1].strip()})" if lines else ""
 
 
 def _problem(job: Job, device: str, how: str, *, others: int) -> Problem:

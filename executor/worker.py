@@ -23,7 +23,7 @@ from executor.heartbeat import Heartbeat
 from executor.job import Job
 from hetsim.errors import InputError, described
 from hetsim.hardware.binding import environment
-from hetsim.hardware.reach import spans_hosts, use_interface_of
+from hetsim.hardware.reach import check_way, spans_hosts, use_interface_of
 from hetsim.lifeline import die_with_parent
 
 
@@ -53,6 +53,9 @@ def main(arguments: list[str] | None = None) -> None:
         _become(environment(job.cluster.device(name), job.cluster.type_of(name)))
         if spans_hosts(job.cluster, job.devices):
             use_interface_of(job.cluster.node_of(name))
+            if chosen.device:  # the coordinator holds the store already; torchrun's first node may still start
+                heartbeat.work("reaching the coordinator")
+                check_way(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
         heartbeat.work("importing torch")
         from executor.training import train
 

@@ -6,13 +6,17 @@ import ipaddress
 import os
 import shlex
 import socket
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hetsim.errors import InputError, Problem
+from hetsim.errors import InputError, Problem, RunError
 from hetsim.hardware.cluster import Cluster, Node
 
 LOOPBACK = "127.0.0.1"
+
+PATIENCE_S = 20.0
+"""A host that does not answer for so long cannot be reached."""
 
 _SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5")
 """Asks no questions, and notices a host that went away."""
@@ -63,6 +67,20 @@ def own_address(cluster: Cluster, devices: Iterable[str]) -> str:
             what = f"there is no way from here to its address {nodes[0].address}: {error.strerror or error}"
             raise InputError(Problem(f'node "{nodes[0].name}"', what)) from None
         return str(asked.getsockname()[0])
+
+
+def check_way(address: str, port: int) -> None:
+    """Return when something answers at `address` and `port`. Raises RunError with the reason where nothing does for some time."""
+    end_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=max(0.1, end_s - time.monotonic())).close()
+            return
+        except OSError as error:
+            if time.monotonic() >= end_s:
+                what = f"the host {socket.gethostname()} cannot reach {address}, port {port}: {error.strerror or error}"
+                raise RunError(Problem("", what, "Look at addresses, links and firewalls between them")) from None
+            time.sleep(0.5)
 
 
 def use_interface_of(node: Node) -> None:

@@ -30,9 +30,7 @@ dist.barrier()
 def can_shift_clocks():
     if shutil.which("unshare") is None or os.geteuid() != 0:
         return False
-    tried = subprocess.run(
-        ["unshare", "--time", "--monotonic", "60", "--fork", "true"], capture_output=True, check=False
-    )
+    tried = subprocess.run(["unshare", "--time", "--monotonic", "60", "--fork", "true"], capture_output=True, check=False)
     return tried.returncode == 0
 
 
