@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hetsim.attribution import causes
 from hetsim.cli.calibrate import curve_points, measure
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
@@ -89,8 +90,17 @@ def _run_and_compare(
         measured = execute(session, p.spec, plans, steps, run.directory / "logs" / name, quiet=quiet)
         for (label, prediction), measurement in zip(predictions[name].items(), measured, strict=True):
             chosen = prediction.plan == p.result.chosen.plan
-            at_run_speed_s = p.predict_at_run_speed(prediction.plan, measurement)
-            cases.append(Case(name, label, prediction, measurement, chosen, at_run_speed_s))
+            cases.append(
+                Case(
+                    name,
+                    label,
+                    prediction,
+                    measurement,
+                    chosen,
+                    causes(prediction.plan, p.costs, measurement.timeline),
+                    p.predict_at_run_speed(prediction.plan, measurement),
+                )
+            )
     return compare(session.scenario.name, cases, EVEN_SPLIT)
 
 

@@ -74,8 +74,8 @@ def check_way(address: str, port: int) -> None:
     end_s = time.monotonic() + PATIENCE_S
     while True:
         try:
-            socket.create_connection((address, port), timeout=max(0.1, end_s - time.monotonic())).close()
-            return
+            with socket.create_connection((address, port), timeout=max(0.1, end_s - time.monotonic())):
+                return
         except OSError as error:
             if time.monotonic() >= end_s:
                 what = f"the host {socket.gethostname()} cannot reach {address}, port {port}: {error.strerror or error}"
