@@ -20,11 +20,15 @@ from hetsim.cli.options import (
     Budget,
     Collect,
     Costs,
+    Edits,
     FailOver,
     Format,
+    Hinges,
     MaxRestarts,
+    Money,
     Networks,
     PlanTexts,
+    PowerLimit,
     PrintCommands,
     Quiet,
     Risk,
@@ -33,6 +37,9 @@ from hetsim.cli.options import (
     Slurm,
     Steps,
     TimeLimit,
+    Variants,
+    Workers,
+    Worth,
 )
 from hetsim.errors import HetsimError, InputError
 
@@ -241,6 +248,46 @@ def validate(
     from hetsim.cli.validate import validate as execute
 
     execute(scenario, networks, steps, costs, runs, budget, fail_over, output=output, quiet=quiet)
+
+
+@app.command(
+    epilog="Examples:  hetsim whatif scenarios/retire_k80.yaml   ·   "
+    "hetsim whatif scenarios/textbook.yaml --edit 'retire K80-0' --hinges   ·   "
+    "hetsim whatif scenarios/buy_under_budget.yaml --budget 40000"
+)
+def whatif(
+    scenario: ScenarioPath,
+    edits: Edits = None,
+    variants: Variants = None,
+    worth: Worth = False,
+    hinges: Hinges = False,
+    budget: Money = None,
+    power_limit: PowerLimit = None,
+    workers: Workers = None,
+    time_limit: TimeLimit = None,
+    networks: Networks = None,
+    costs: Costs = Path("runs/costs"),
+    runs: Runs = Path("runs"),
+    allow_outdated: AllowOutdated = False,
+    output: Format = "table",
+    quiet: Quiet = False,
+) -> None:
+    """Buy, retire, swap: what each variant of the cluster would change in time, money and energy, each planned anew."""
+    from hetsim.cli.whatif import Question
+    from hetsim.cli.whatif import whatif as ask
+
+    question = Question(
+        tuple(edits or ()),
+        tuple(variants or ()),
+        worth,
+        hinges,
+        budget,
+        power_limit,
+        workers,
+        time_limit,
+        quiet=quiet,
+    )
+    ask(scenario, networks, question, costs, runs, allow_outdated=allow_outdated, output=output)
 
 
 app.add_typer(costs_app)

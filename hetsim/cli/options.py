@@ -59,4 +59,25 @@ Risk = Annotated[
         "--risk", help="What plans are ranked by: their predicted step, or the one that it stays under nine times in ten."
     ),
 ]
+Edits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--edit",
+        help="An edit of the cluster, such as 'buy 2 V100 into new gpu-box' or 'retire old0'; several make one variant.",
+    ),
+]
+Variants = Annotated[
+    list[str] | None, typer.Option("--variant", help="Only this variant of the scenario; may be given several times.")
+]
+Worth = Annotated[bool, typer.Option("--worth", help="What each device is worth, and in which order to retire.")]
+Hinges = Annotated[bool, typer.Option("--hinges", help="Which inputs the last variant's advantage hinges on.")]
+Money = Annotated[
+    float | None, typer.Option("--budget", min=0.0, help="Search the best purchase for at most so much money.")
+]
+PowerLimit = Annotated[
+    float | None, typer.Option("--power-limit", min=0.0, help="With --budget: watts of the whole cluster at work.")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, max=1024, help="Processes that search; by default one a core.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]

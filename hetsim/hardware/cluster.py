@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from hetsim.economics import Price
 from hetsim.errors import PlanError
 from hetsim.hardware.devices import Device, DeviceType
 
@@ -49,6 +50,15 @@ class Node:
 
     netns: str = ""
     """Its processes run in this network namespace of this machine; empty: in that of the one who starts them."""
+
+    price: Price | None = None
+    """Of the host without its devices."""
+
+    power_w: float | None = None
+    """What the host takes beside its devices."""
+
+    slots: int | None = None
+    """How many devices it can hold in all; None: no more than it has."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,15 @@ def read_network(reader: Reader, name: str, training: Training | None) -> Networ
         return None
     if section.global_batch is not None:
         training = dataclasses.replace(training, global_batch=section.global_batch)
-    return NetworkSpec(name, training, costs=costs, data=section.data, data_arguments=section.data_arguments, **details)
+    return NetworkSpec(
+        name,
+        training,
+        costs=costs,
+        data=section.data,
+        data_arguments=section.data_arguments,
+        weight=section.weight,
+        **details,
+    )
 
 
 def _details(reader: Reader, keys: tuple[Key, ...], section: NetworkSection, training: Training | None) -> dict[str, Any]:
