@@ -76,8 +76,8 @@ class _Scale:
 def _scales(plan: Plan, costs: CostModel, seed: int) -> list[_Scale]:
     """One for each draw.
 
-    A spread is half a 95 % interval, so 1.96 standard deviations. The drift of a node and what was measured wrong on a device are
-    the same for every plan of a seed, and every cluster that has them; what the model misses is the plan's own. Errors of one device
+    A spread is half a 95 % interval, so 1.96 standard deviations. How a node drifts and what was measured wrong on a device are the
+    same for every plan of a seed and every cluster that has them; what the model misses is the plan's own. Errors of a device
     are taken as common to all its layers, which is the wider assumption.
     """
     drift = {node.name: _normal(seed, "drift", node.name) for node in costs.cluster.nodes}

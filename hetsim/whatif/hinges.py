@@ -81,8 +81,8 @@ def hinges(
 
 def _advantage(world: World, edits: Sequence[str]) -> float:
     estimator, cluster = world
-    before = estimator.estimate(Variant("as it is", cluster))
-    return advantage(before, estimator.estimate(edited(cluster, edits)))
+    before = estimator.estimate(Variant("as it is", cluster), interval=False)
+    return advantage(before, estimator.estimate(edited(cluster, edits), interval=False))
 
 
 def _flip(at: Callable[[float], float], down: float, up: float, now: float, ends: tuple[float, float]) -> float | None:

@@ -260,7 +260,7 @@ def _from_both_ends(variants: Sequence[Variant]) -> list[Variant]:
 def _planned(estimator: Estimator, variant: Variant) -> Purchase | None:
     """A set, planned; None where no plan fits it. Runs in another process."""
     try:
-        found = estimator.estimate(variant)
+        found = estimator.estimate(variant, interval=False)
     except InfeasibleError:
         return None
     return Purchase(

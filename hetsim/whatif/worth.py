@@ -75,11 +75,12 @@ def retirements(
 ) -> tuple[Retirement, ...]:
     """The order in which to retire, up to `steps` devices: each time the one without which a million samples cost least.
 
-    Where prices are unknown, the one without which training is fastest. It is the best next device each time, which need not be the
-    best set of so many.
+    Where prices are unknown, the one without which training is fastest. It ends when that gets worse. It is the best next device
+    each time, which need not be the best set of so many.
     """
     rows: list[Retirement] = []
     variant = whole.variant
+    before = whole.seconds_per_sample if whole.per_million is None else whole.per_million
     while len(variant.cluster.devices) > 1 and len(rows) < steps:
         found: list[tuple[float, str, str, str, Estimate]] = []
         for device, kind, node, _ in _kinds(variant):
@@ -90,7 +91,10 @@ def retirements(
                 found.append((cost, device, kind, node, left))
         if not found:
             break
-        _, device, kind, node, left = min(found, key=lambda row: row[:2])
+        cost, device, kind, node, left = min(found, key=lambda row: row[:2])
+        if cost > before * (1 + NOTICEABLE):
+            break
+        before = min(before, cost)
         rows.append(Retirement(device, kind, node, left.samples_per_s, left.per_million))
         variant = left.variant
     return tuple(rows)
