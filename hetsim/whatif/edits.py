@@ -79,8 +79,7 @@ def _edit(variant: Variant, text: str) -> Variant:
     for pattern, make in _FORMS.items():
         if match := re.fullmatch(pattern, text):
             return make(variant, **match.groupdict())
-    verbs = sorted({pattern.split(" ", 1)[0] for pattern in _FORMS})
-    raise InputError(Problem("", "is no edit", did_you_mean(text.split(" ", 1)[0] if text else "", verbs) or _FORMS_TEXT))
+    raise InputError(Problem("", "is no edit", _FORMS_TEXT))
 
 
 def _buy(variant: Variant, count: str, kind: str, node: str, new: str | None) -> Variant:

@@ -130,6 +130,8 @@ def purchases(
             if on_progress is not None and desk.purchases:
                 on_progress(len(variants) - len(queue) - len(waiting), len(variants), desk.best)
     except KeyboardInterrupt:
+        for future in [future for future in waiting if future.done()]:
+            desk.take(waiting.pop(future), future.result())
         if not desk.purchases:
             raise
         ended_early = True
