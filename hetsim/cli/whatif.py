@@ -83,7 +83,9 @@ def whatif(
 def estimator_of(session: Session, time_limit_s: float | None = None) -> Estimator:
     """What estimates of a scenario's variants rest on. Raises CostError where its own cluster is not priced."""
     specs = session.scenario.networks
-    tables = {spec.name: session.costs(spec).table for spec in specs}
+    for spec in specs:
+        session.costs(spec)  # tells what is missing
+    tables = {spec.name: session.table(spec) for spec in specs}
     return Estimator(session.scenario, {spec.name: session.chains[spec.name] for spec in specs}, tables, time_limit_s)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-import torch.distributed as dist
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 QUESTIONS = 8
 """Of each comparison."""
@@ -34,6 +34,8 @@ class Clocks:
 
         `group`: of all ranks, for tensors of the CPU; None: the default group is one.
         """
+        import torch.distributed as dist
+
         self._group = group
         hosts = [host] * dist.get_world_size()
         dist.all_gather_object(hosts, host, group=group)
@@ -71,6 +73,9 @@ class Clocks:
                     self._tell(rank)
 
     def _ask(self) -> _Answer:
+        import torch
+        import torch.distributed as dist
+
         told = torch.zeros(1, dtype=torch.int64)
         asked_ns = time.monotonic_ns()
         dist.send(told, 0, self._group)
@@ -79,6 +84,9 @@ class Clocks:
         return _Answer(heard_ns - asked_ns, int(told) - (asked_ns + heard_ns) // 2)
 
     def _tell(self, rank: int) -> None:
+        import torch
+        import torch.distributed as dist
+
         told = torch.zeros(1, dtype=torch.int64)
         dist.recv(told, rank, self._group)
         told[0] = time.monotonic_ns()
