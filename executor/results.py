@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,6 @@ class Results:
 
 def collect(log_dir: Path) -> list[Measurement | None]:
     """The measurement of each request from what a run left in `log_dir`, even if it failed; None where no step finished."""
-    results = Results(Job.load(log_dir / JOB_FILE))
+    results = Results(replace(Job.load(log_dir / JOB_FILE), log_dir=log_dir))  # which may have been moved meanwhile
     results.refresh()
     return results.measurements()
