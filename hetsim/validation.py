@@ -36,6 +36,9 @@ class Case:
     causes: tuple[Cause, ...] = ()
     """What measured - predicted is made of; they add up to it for the step whose timeline was kept, which is the median one."""
 
+    fitted: bool = False
+    """Whether the costs were corrected by a run of this very plan: then its error proves nothing."""
+
     at_run_speed_s: float | None = None
     """What the step is predicted to take at the speed that the devices had during the run, by their canaries; None: unknown."""
 
@@ -168,6 +171,7 @@ def _case_to_json(case: Case) -> dict[str, Any]:
         "predicted_at_run_speed_s": case.at_run_speed_s,
         "error_at_run_speed": case.error_at_run_speed,
         "inside_interval": case.inside,
+        "fitted": case.fitted,
         "limited_by": prediction.limited_by,
         "causes": [{"what": cause.what, "seconds": cause.seconds} for cause in case.causes],
         "phases": [

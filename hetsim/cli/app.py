@@ -23,6 +23,7 @@ from hetsim.cli.options import (
     Edits,
     FailOver,
     Format,
+    FromRun,
     Hinges,
     MaxRestarts,
     Money,
@@ -142,13 +143,14 @@ def calibrate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be measured and how long it takes; measure nothing.")
     ] = False,
+    from_run: FromRun = None,
     output: Format = "table",
     quiet: Quiet = False,
 ) -> None:
     """Time the layers of the scenario's networks on its devices, and the links between them. Points on file are kept."""
     from hetsim.cli.calibrate import calibrate as run
 
-    run(scenario, networks, costs, budget, dry_run=dry_run, output=output, quiet=quiet)
+    run(scenario, networks, costs, budget, dry_run=dry_run, from_run=from_run, output=output, quiet=quiet)
 
 
 @app.command(

@@ -80,4 +80,10 @@ PowerLimit = Annotated[
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, max=1024, help="Processes that search; by default one a core.")
 ]
+FromRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--from-run", help="Measure nothing; correct the costs by what the validation in this run directory found."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
