@@ -120,14 +120,14 @@ def read_residuals(folder: Path) -> tuple[Residual, ...]:
         return ()
     try:
         document = json.loads(read_text(path, CostError))
-        if document["format"] != _FORMAT or document["schema_version"] != SCHEMA_VERSION:
-            raise ValueError("another format or version")
+        known = (document["format"], document["schema_version"]) == (_FORMAT, SCHEMA_VERSION)
         rows = [Residual(**row) for row in document["residuals"]]
-        if not all(math.isfinite(row.ratio) and row.ratio > 0 for row in rows):
-            raise ValueError("a ratio that is not above 0")
-    except (ValueError, KeyError, TypeError) as error:
+        sound = all(math.isfinite(row.ratio) and row.ratio > 0 for row in rows)
+    except (ValueError, KeyError, TypeError):
+        known = sound = False
+    if not (known and sound):
         mend = "Remove it, and give the runs again: hetsim calibrate --from-run"
-        raise CostError(Problem(str(path), f"is no file of residuals that can be read: {error}", mend)) from None
+        raise CostError(Problem(str(path), "is no file of residuals that can be read", mend))
     return tuple(rows)
 
 
