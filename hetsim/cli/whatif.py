@@ -20,13 +20,13 @@ from hetsim.cli.progress import progress
 from hetsim.cli.session import Session
 from hetsim.errors import InputError, Problem
 from hetsim.reading import did_you_mean
-from hetsim.whatif.document import study_document
-from hetsim.whatif.edits import Variant, edited
-from hetsim.whatif.estimate import Estimate, Estimator
-from hetsim.whatif.hinges import hinges
-from hetsim.whatif.purchases import Found, Limits, purchases
-from hetsim.whatif.study import Study
-from hetsim.whatif.worth import retirements, worths
+from hetsim.study.document import study_document
+from hetsim.study.edits import Variant, edited
+from hetsim.study.estimate import Estimate, Estimator
+from hetsim.study.hinges import hinges
+from hetsim.study.purchases import Found, Limits, purchases
+from hetsim.study.study import Study
+from hetsim.study.worth import retirements, worths
 
 MOST_RETIREMENTS = 16
 """Steps of an order to retire in; each plans one cluster for every kind of device in every node."""

@@ -1,10 +1,10 @@
 """Edits: each does what it says and nothing else, and what cannot be done is told with a way out."""
 
 import pytest
-from whatif_world import cluster
+from study_world import cluster
 
 from hetsim.errors import InputError
-from hetsim.whatif.edits import edited
+from hetsim.study.edits import edited
 
 HERE = cluster()
 
