@@ -24,9 +24,10 @@ from hetsim.planner.capacity import Column, Columns, SizeTable, microbatch_grid,
 from hetsim.planner.exchange_floor import ExchangeFloor
 from hetsim.planner.kinds import Kind, devices_used, kinds_of
 from hetsim.planner.packing import Packing, pack
-from hetsim.planner.replica_split import Cut, ReplicaSplit, Shape, value_s
+from hetsim.planner.replica_split import ReplicaSplit, value_s
 from hetsim.planner.share_costs import ShareCosts, share_costs
 from hetsim.planner.share_sum import Pieces
+from hetsim.planner.shortest_cut import Cut, Shape
 from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
 from hetsim.planner.watch import Watch
