@@ -9,6 +9,7 @@ from hetsim.costs import CostModel
 from hetsim.memory import memory_use
 from hetsim.plan import Plan
 from hetsim.planner.baselines import Baseline, baselines
+from hetsim.planner.corners import corners, propose_of_one_type
 from hetsim.planner.explain import explain
 from hetsim.planner.gather import Effort, Family, data_parallel, fullness_text, hybrids, overfull, pipelines
 from hetsim.planner.names import plan_name, strategy_of
@@ -52,6 +53,7 @@ def search(
     named = baselines(costs, training, search)
     baseline_rows = [row for baseline in named if (row := _best_of(baseline, evaluated, rejections)) is not None]
     families = _families(costs, training, search, evaluated, watch, effort)
+    propose_of_one_type(costs, training, search, evaluated.take, watch)
     rejections += [rejection for family in families for rejection in family.rejections]
     ranked = evaluated.ranked(1 if watch.over else SETTLED)
     unpriceable = tuple(costs.missing(kind.name for kind in costs.cluster.used_types))
@@ -62,6 +64,7 @@ def search(
     return PlanningResult(
         candidates=ranked,
         baselines=tuple(baseline_rows),
+        corners=corners(ranked, costs),
         lower_bound_s=bound_s,
         considered=sum(family.considered for family in families) + len(named),
         infeasible=tuple(rejections),
