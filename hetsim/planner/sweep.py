@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from hetsim.costs import CostModel, CostTable
 from hetsim.errors import HetsimError
 from hetsim.hardware import Cluster
+from hetsim.plan import Plan
 from hetsim.planner.gather import Effort
 from hetsim.planner.result import PlanningResult
 from hetsim.planner.search import search
 from hetsim.planner.watch import Watch
 from hetsim.scenario.types import Search
-from hetsim.simulator import least_step_s, shared_step_s
 from hetsim.workload import Chain, Training
+
+StepOf = Callable[[Plan, CostModel], float]
+"""Seconds of a step of a plan. To be sent to another process it has to be a function of a module, such as
+`hetsim.simulator.least_step_s`."""
 
 _ALL = Search()
 _USUAL = Effort()
@@ -32,6 +36,12 @@ class PlanningTask:
     cluster: Cluster
     table: CostTable
     training: Training
+    evaluate: StepOf
+    """Quick, and never above `settle`; see `search`."""
+
+    settle: StepOf
+    """What the best candidates are ranked by."""
+
     search: Search = _ALL
     effort: Effort = _USUAL
     time_limit_s: float | None = None
@@ -44,8 +54,8 @@ class PlanningTask:
             costs,
             self.training,
             self.search,
-            lambda plan: least_step_s(plan, costs),
-            settle=lambda plan: shared_step_s(plan, costs),
+            lambda plan: self.evaluate(plan, costs),
+            settle=lambda plan: self.settle(plan, costs),
             watch=Watch(self.time_limit_s),
             effort=self.effort,
         )

@@ -10,6 +10,7 @@ from planner_cases import simple_costs
 from hetsim.errors import InfeasibleError
 from hetsim.planner.sweep import PlanningTask, outcome_of, plan_many
 from hetsim.scenario.types import Search
+from hetsim.simulator import least_step_s, shared_step_s
 from hetsim.workload import Training
 
 SPACE = Search(microbatches=(1, 2, 4))
@@ -17,7 +18,7 @@ SPACE = Search(microbatches=(1, 2, 4))
 
 def task(name, devices, batch=8, **options):
     costs = simple_costs({"a": [0.001, 0.002, 0.003], "b": [0.002, 0.002, 0.002]}, devices, **options)
-    return PlanningTask(name, costs.chain, costs.cluster, costs.table, Training(batch), SPACE)
+    return PlanningTask(name, costs.chain, costs.cluster, costs.table, Training(batch), least_step_s, shared_step_s, SPACE)
 
 
 TASKS = [
@@ -67,7 +68,10 @@ def test_who_stops_asking_leaves_nothing_to_do():
                 gate.wait(60)
             return super().answer()
 
-    rows = [Gated(str(n), one.chain, one.cluster, one.table, one.training) for n, one in enumerate([TASKS[0]] * 5)]
+    rows = [
+        Gated(str(n), one.chain, one.cluster, one.table, one.training, one.evaluate, one.settle)
+        for n, one in enumerate([TASKS[0]] * 5)
+    ]
     with ThreadPoolExecutor(1) as pool:
         outcomes = plan_many(rows, pool)
         first = next(outcomes)
@@ -97,6 +101,6 @@ def test_an_interrupt_cancels_what_has_not_begun():
 
 
 def test_faults_that_are_no_answer_are_raised():
-    broken = PlanningTask("broken", None, TASKS[0].cluster, TASKS[0].table, Training(4))
+    broken = PlanningTask("broken", None, TASKS[0].cluster, TASKS[0].table, Training(4), least_step_s, shared_step_s)
     with ThreadPoolExecutor(1) as pool, pytest.raises((AttributeError, TypeError)):
         list(plan_many([broken], pool))
