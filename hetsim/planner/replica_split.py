@@ -36,8 +36,8 @@ NEAR = 2e-3
 STAGES_NEAR = 0.02
 """Relative. How near the step that is assumed for single stages comes to the one that is found."""
 
-GUESS = 1.3
-"""Of the work shared perfectly: the first limit under which the narrowest cut is looked for."""
+GUESS = 1.6
+"""Times the work shared perfectly: the limit under which the narrowest cut is looked for first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +210,10 @@ class _Problem:
         return SplitBounds(low_s, high_s, best)
 
     def _narrowest(self) -> Found | None:
-        """The cut with the least largest bracket, looked for under rising limits: short stages are soon worked out."""
-        limit_s = GUESS * self._least_bracket_s()
-        while np.isfinite(limit_s) and limit_s > 0 and limit_s < self._most_bracket_s:
-            if (found := self._solve(limit_s, "largest")) is not None:
-                return found
-            limit_s *= 2
-        return self._solve(np.inf, "largest")
+        """The cut with the least largest bracket, first looked for under a limit: short stages are soon worked out."""
+        guess_s = GUESS * self._least_bracket_s()
+        found = self._solve(guess_s, "largest") if guess_s > 0 else None
+        return found or self._solve(np.inf, "largest")
 
     def _least_bracket_s(self) -> float:
         """Under every bracket: the work of all layers, each on its fastest place, shared perfectly."""
@@ -224,10 +221,6 @@ class _Problem:
         layer_s = np.array([self.grid.layer_s(kind) for kind in kinds])
         ratio = self._least_ratio()
         return float(layer_s.min(axis=0).sum()) / sum(self.shape) * max(0.0, ratio)
-
-    @property
-    def _most_bracket_s(self) -> float:
-        return max(float(bracket_s.max()) for bracket_s in self.bracket_s)
 
     def _least_sum_s(self) -> float:
         """Under every sum: each layer on its fastest kind, and the least that a first stage has left."""

@@ -25,6 +25,9 @@ Evaluate = Callable[[Plan], float]
 SETTLED = 8
 """Of so many of the best candidates it is known what sharing links makes of their steps."""
 
+SETTLED_ACTIONS = 10_000
+"""Unless they have more forwards and backwards than that."""
+
 ROUNDING_S = 0.5e-9
 """What rounding to whole nanoseconds can take off a duration."""
 
@@ -86,12 +89,12 @@ def _families(
     try:
         if "data_parallel" in search.strategies:
             families.append(data_parallel(costs, training, search, evaluated.take))
-        if {"model_parallel", "pipeline"} & set(search.strategies):
-            families.append(Family("pipelines", 0.0))
-            families[-1] = pipelines(costs, training, search, evaluated.take, best_s, watch, effort)
         if "hybrid" in search.strategies:
             families.append(Family("hybrids", 0.0))
             families[-1] = hybrids(costs, training, search, evaluated.take, best_s, watch, effort)
+        if {"model_parallel", "pipeline"} & set(search.strategies):
+            families.append(Family("pipelines", 0.0))
+            families[-1] = pipelines(costs, training, search, evaluated.take, best_s, watch, effort)
     except KeyboardInterrupt:
         if not evaluated.ranked():
             raise
@@ -123,6 +126,9 @@ class _Evaluated:
         self.best_s = float("inf")
         """The shortest step of all that are settled."""
 
+        self.actions = 0
+        """Forwards and backwards of those."""
+
     def __call__(self, plan: Plan) -> Candidate | None:
         """The candidate; None where it does not fit the memory."""
         if plan not in self.by_plan:
@@ -146,7 +152,8 @@ class _Evaluated:
     def ranked(self, settled: int = 1) -> tuple[Candidate, ...]:
         """All candidates, best first, the first `settled` of them settled.
 
-        On a tie the one with fewer devices, then with fewer microbatches, comes first.
+        Beyond `SETTLED_ACTIONS` only those are settled that may be the best. On a tie the one with fewer devices, then with fewer
+        microbatches, comes first.
         """
 
         def key(row: Candidate) -> tuple[float, int, int, str]:
@@ -156,10 +163,10 @@ class _Evaluated:
         while True:
             rows = sorted((row for row in self.by_plan.values() if row is not None), key=key)
             unsettled = [row for row in rows[:settled] if row.plan not in self.settled]
-            if not unsettled:
+            needed = [row for row in unsettled if row.step_s < self.best_s or self.actions < SETTLED_ACTIONS]
+            if not needed:
                 return tuple(rows)
-            for row in unsettled:
-                self._settle(row)
+            self._settle(needed[0])
 
     def _settled_if_best(self, plan: Plan) -> Candidate | None:
         row = self.by_plan[plan]
@@ -169,6 +176,7 @@ class _Evaluated:
 
     def _settle(self, row: Candidate) -> None:
         self.settled.add(row.plan)
+        self.actions += sum(2 * replica.microbatches * len(replica.stages) for replica in row.plan.replicas)
         step_s = self.settle(row.plan)
         self.by_plan[row.plan] = replace(row, step_s=step_s)
         self.best_s = min(self.best_s, step_s)
