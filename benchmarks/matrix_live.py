@@ -30,6 +30,7 @@ from hetsim.errors import InfeasibleError
 from hetsim.files import write_text
 from hetsim.measurement import Measurement
 from hetsim.plan import Plan
+from hetsim.report import figures as f
 from hetsim.report.rows import EVEN_SPLIT
 from hetsim.scenario.local import usable_cores
 from hetsim.scenario.types import NetworkSpec, Search
@@ -313,6 +314,46 @@ def report(rows: Sequence[Case]) -> str:
     return "\n".join([*lines, ""])
 
 
+def draw(rows: Sequence[Case], path: Path) -> None:
+    """Predicted against measured steps on the left, the errors by kind of plan on the right."""
+    kinds = list(dict.fromkeys(c.kind if c.cluster not in CROWDED else c.cluster for c in rows))
+    with f.new_figure(10.0, 4.4) as figure:
+        f.add_text(figure, f.MARGIN_IN, 0.34, "Predicted and measured steps", fontsize=12, fontweight="bold")
+        left = f.add_axes(figure, 0.9, 0.7, 3.2, 3.1)
+        right = f.add_axes(figure, 6.3, 0.7, 3.3, 3.1)
+        measured_ms, predicted_ms = [c.measured_s * 1e3 for c in rows], [c.predicted_s * 1e3 for c in rows]
+        ends = min(measured_ms) * 0.9, max(measured_ms) * 1.1
+        left.set_xscale("log")
+        left.set_yscale("log")
+        left.plot(ends, ends, color=f.GRID, linewidth=1.0)
+        left.scatter(measured_ms, predicted_ms, s=16, color=f.BACKWARD, alpha=0.7, linewidths=0)
+        left.set_xlabel("measured, ms", fontsize=7.5)
+        left.set_ylabel("predicted, ms", fontsize=7.5)
+        right.axvline(0, color=f.INK, linewidth=0.8)
+        for number, kind in enumerate(kinds):
+            errors = [
+                c.error * 100
+                for c in rows
+                if kind in (c.kind, c.cluster) and (c.cluster not in CROWDED or c.cluster == kind)
+            ]
+            right.scatter(errors, [number] * len(errors), s=16, color=f.UPDATE, alpha=0.7, linewidths=0)
+        right.set_yticks(range(len(kinds)), kinds)
+        right.set_ylim(len(kinds) - 0.5, -0.5)
+        right.set_xlabel("error, %", fontsize=7.5)
+        for axes in (left, right):
+            axes.grid(color=f.GRID, linewidth=0.6)
+            axes.tick_params(labelsize=7.5)
+    f.save_figure(figure, path)
+
+
+def read_cases(path: Path) -> list[Case]:
+    """The cases that `write_cases` wrote."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    texts = {"cluster", "network", "kind", "plan", "causes"}
+    return [Case(**{key: value if key in texts else float(value) for key, value in row.items()}) for row in rows]  # type: ignore[arg-type]
+
+
 def write_cases(path: Path, rows: Sequence[Case]) -> None:
     """The cases as CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -327,12 +368,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("runs/matrix"), help="where costs, logs, cases and figures go")
     parser.add_argument("--budget", type=float, default=4.0, help="seconds for a point of the calibration")
+    parser.add_argument("--from-cases", type=Path, help="run nothing; report what this file of cases has")
     parser.add_argument("--only", nargs="*", choices=[*PAIRS, *CROWDED], help="only these clusters")
     options = parser.parse_args()
-    rows: list[Case] = []
-    for name in options.only or [*PAIRS, *CROWDED]:
+    rows: list[Case] = read_cases(options.from_cases) if options.from_cases else []
+    for name in () if rows else options.only or [*PAIRS, *CROWDED]:
         rows += pair_cases(name, options.folder, options.budget) if name in PAIRS else crowded_cases(name, options.folder)
         write_cases(options.folder / "cases.csv", rows)
+    draw(rows, options.folder / "matrix.svg")
     sys.stdout.write(report(rows))
     return 0
 

@@ -292,6 +292,19 @@ def whatif(
     ask(scenario, networks, question, costs, runs, allow_outdated=allow_outdated, output=output)
 
 
+@app.command(epilog="Examples:  hetsim report runs/NAME   ·   hetsim report runs/NAME --output for-the-board.html")
+def report(
+    run_directory: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="A finished run of validate or whatif.", show_default=False)
+    ],
+    page: Annotated[Path | None, typer.Option("--output", help="Write the page to this file.")] = None,
+) -> None:
+    """The page of a finished run: where it is, or with --output a copy to hand over. It has everything in it."""
+    from hetsim.cli.report import report as tell
+
+    tell(run_directory, page)
+
+
 app.add_typer(costs_app)
 app.command(
     "import",
