@@ -35,6 +35,8 @@ class RunRequest:
 
     name: str
     plan: Plan
+    recorded: bool = True
+    """Whether every action is recorded, rather than the updates alone, with which a step ends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ class Results:
 
     def __init__(self, job: Job) -> None:
         self._plans = [request.plan for request in job.requests]
+        self._recorded = [request.recorded for request in job.requests]
         self._files = {device: job.folder(device).steps for device in job.devices}
         self._read_bytes = dict.fromkeys(job.devices, 0)
         self._steps: list[dict[int, _Step]] = [{} for _ in job.requests]
@@ -122,7 +123,7 @@ class Results:
             plan=plan,
             step_s=tuple(step.seconds for step in done),
             losses=tuple(step.loss for step in done),
-            timeline=arrivals(plan, median.timeline),
+            timeline=arrivals(plan, median.timeline) if self._recorded[request] else median.timeline,
             peak_bytes=peaks,
             canary_s=canary_s,
         )

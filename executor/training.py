@@ -154,6 +154,7 @@ class _Loop:
             self._recorder.heartbeat.wait("the start of a step")
             self._meeting.start_ns()
             return
+        self._recorder.is_sparse = not self._job.requests[number].recorded
         with self._memories[number].counted():
             self._recorder.heartbeat.work("loading the batch")
             mine = execution.load(self._batches, step + warm_up)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hetsim.whatif.study import Study
+    from hetsim.study.study import Study
 
 __version__ = "0.1.0"
 

@@ -17,7 +17,10 @@ from hetsim.planner import Watch
 from hetsim.planner.sensitivity import Sensitivity
 from hetsim.report.result import plans_document
 from hetsim.report.rows import CandidateRow
+from hetsim.report.tables import Rows
+from hetsim.report.text import NONE, TIMES
 from hetsim.scenario.types import NetworkSpec
+from hetsim.units import format_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ def plan(
 ) -> None:
     """Search the best plan of each network; show it beside the others, and keep it in a run directory."""
     from hetsim.report.gantt import draw_gantt
+    from hetsim.report.plan_picture import draw_plan
     from hetsim.report.tables import candidate_tables, print_tables
 
     session = Session(path, networks, costs, allow_outdated=allow_outdated)
@@ -57,12 +61,18 @@ def plan(
             draw_gantt(
                 best.timeline, None, best.plan, run.file(f"figures/{p.spec.name}.svg"), title=f"{p.spec.name}: {best.plan}"
             )
+            draw_plan(best.plan, p.costs.chain, run.file(f"figures/{p.spec.name}-plan.svg"))
     if output == "json":
         print_json(document)
     else:
         for p in planned:
             print_tables(
-                *candidate_tables(rows[p.spec.name]), *p.result.explanation, *_next(better[p.spec.name]), _counts(p), ""
+                *candidate_tables(rows[p.spec.name]),
+                _beside(p),
+                *p.result.explanation,
+                *_next(better[p.spec.name]),
+                _counts(p),
+                "",
             )
     talk(f"saved {run.path}")
 
@@ -74,6 +84,22 @@ def _answer(session: Session, spec: NetworkSpec, wish: Wish) -> tuple[Planned, l
         report("intervals of the best candidates", planned.result.chosen.step_s, planned.result.lower_bound_s)
         planned = by_risk(planned) if wish.risk == "p90" else planned
         return planned, candidate_rows(planned)
+
+
+def _beside(planned: Planned) -> Rows:
+    """The baselines and the corners of the search, the fastest first, with how much longer they take than the chosen plan."""
+    chosen, result = planned.result.chosen, planned.result
+    beside = sorted((*result.baselines, *result.corners), key=lambda row: row.step_s)
+    rows = (
+        (
+            row.name,
+            str(row.plan),
+            format_seconds(row.step_s),
+            f"{row.step_s / chosen.step_s:.2f}{TIMES}" if chosen.step_s else NONE,
+        )
+        for row in beside
+    )
+    return Rows("beside it", ("case", "plan"), ("step time", "of the chosen step"), tuple(rows))
 
 
 def _next(better: Sequence[Sensitivity]) -> list[str]:
@@ -111,6 +137,7 @@ def _document(
             "sensitivity": [{"what": row.what, "gain": row.gain} for row in better[p.spec.name]],
             "explanation": list(p.result.explanation),
             "baselines": [{"name": b.name, "plan": str(b.plan), "step_s": b.step_s} for b in p.result.baselines],
+            "corners": [{"name": c.name, "plan": str(c.plan), "step_s": c.step_s} for c in p.result.corners],
             "considered": p.result.considered,
             "infeasible": [
                 {"what": r.what, "reason": r.reason, "detail": r.detail, "count": r.count} for r in p.result.infeasible

@@ -23,13 +23,13 @@ from hetsim.errors import InputError, Problem
 from hetsim.reading import did_you_mean
 from hetsim.scenario.document import Key, read_document
 from hetsim.scenario.types import Scenario
-from hetsim.whatif.document import study_document
-from hetsim.whatif.edits import Variant, edited
-from hetsim.whatif.estimate import Estimate, Estimator
-from hetsim.whatif.hinges import hinges
-from hetsim.whatif.purchases import Found, Limits, purchases
-from hetsim.whatif.study import Study
-from hetsim.whatif.worth import retirements, worths
+from hetsim.study.document import study_document
+from hetsim.study.edits import Variant, edited
+from hetsim.study.estimate import Estimate, Estimator
+from hetsim.study.hinges import hinges
+from hetsim.study.purchases import Found, Limits, purchases
+from hetsim.study.study import Study
+from hetsim.study.worth import retirements, worths
 
 MOST_RETIREMENTS = 16
 """Steps of an order to retire in; each plans one cluster for every kind of device in every node."""

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hetsim.planner.replica_split import Cut, ReplicaSplit, Shape
+from hetsim.planner.replica_split import ReplicaSplit
+from hetsim.planner.shortest_cut import Cut, Shape
 from hetsim.planner.stage_costs import Bools, Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
 

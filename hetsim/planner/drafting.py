@@ -10,9 +10,10 @@ import numpy as np
 from hetsim.plan import PlainScheduleName, Plan, Replica, Stage
 from hetsim.planner.joint import Draft, JointSearch, Team
 from hetsim.planner.placing import Places, place_by_replica, place_by_stage
-from hetsim.planner.replica_split import Cut, value_s
+from hetsim.planner.replica_split import value_s
 from hetsim.planner.result import Proposal
 from hetsim.planner.share_sum import Group, Pieces, smallest_maximum
+from hetsim.planner.shortest_cut import Cut
 
 MOST_PIECES = 4096
 """Numbers of microbatches for which a replica's costs are worked out."""

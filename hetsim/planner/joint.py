@@ -24,9 +24,10 @@ from hetsim.planner.capacity import Column, Columns, SizeTable, microbatch_grid,
 from hetsim.planner.exchange_floor import ExchangeFloor
 from hetsim.planner.kinds import Kind, devices_used, kinds_of
 from hetsim.planner.packing import Packing, pack
-from hetsim.planner.replica_split import Cut, ReplicaSplit, Shape, value_s
+from hetsim.planner.replica_split import ReplicaSplit, value_s
 from hetsim.planner.share_costs import ShareCosts, share_costs
 from hetsim.planner.share_sum import Pieces
+from hetsim.planner.shortest_cut import Cut, Shape
 from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
 from hetsim.planner.watch import Watch
@@ -40,6 +41,12 @@ MOST_STAGES = 16
 
 MOST_SHAPES = 1000
 """Where there are more, replicas are shorter."""
+
+PATIENCE = 12
+"""Rounds after which a search that came no nearer ends."""
+
+LEAST_PROGRESS = 0.005
+"""By how much, relative, it has to have come nearer."""
 
 SOLVED_AT_ONCE = 6
 """Shapes that are solved before the knapsack is asked again."""
@@ -117,11 +124,13 @@ class JointSearch:
                 return
             part = self._range(first, last, _Devices(), None)
             queue.push(self._bound(part, 0.0, best_s()).low_s, part)
-        done_s, rounds = np.inf, 0
+        done_s, rounds, progress = np.inf, 0, _Progress()
         while queue:
             low_s, part = queue.pop()
             self.bound_s = min(low_s, done_s, best_s())
             if low_s >= best_s() / (1 + gap) or len(self.columns.solved) >= most_solved or watch.over:
+                break
+            if progress.stalls(self.bound_s, best_s()):
                 break
             found = self._bound(part, low_s, best_s())
             self.bound_s = min(max(low_s, found.low_s), queue.least_s, done_s, best_s())
@@ -458,6 +467,21 @@ class _Found:
 
     alone: list[int] = field(default_factory=list)
     """Kinds of single devices."""
+
+
+class _Progress:
+    """Whether a search still comes nearer to its end."""
+
+    def __init__(self) -> None:
+        self._gaps: list[float] = []
+
+    def stalls(self, bound_s: float, best_s: float) -> bool:
+        """Whether the gap shrank too little over the last `PATIENCE` rounds, this one with them."""
+        self._gaps.append(best_s / bound_s if bound_s > 0 else np.inf)
+        if len(self._gaps) <= PATIENCE or not np.isfinite(self._gaps[-1]):
+            return False
+        before = self._gaps[-1 - PATIENCE]
+        return before - self._gaps[-1] < LEAST_PROGRESS * self._gaps[-1]
 
 
 class _Queue:

@@ -20,8 +20,9 @@ from hetsim.planner.capacity import shapes_of, size_table
 from hetsim.planner.exchange_floor import ExchangeFloor
 from hetsim.planner.kinds import Kind, kinds_of
 from hetsim.planner.placing import place_by_replica
-from hetsim.planner.replica_split import Cut, ReplicaSplit, Shape
+from hetsim.planner.replica_split import ReplicaSplit
 from hetsim.planner.result import Proposal
+from hetsim.planner.shortest_cut import Cut, Shape
 from hetsim.planner.stage_grid import StageGrid
 from hetsim.planner.watch import Watch
 from hetsim.workload import Training

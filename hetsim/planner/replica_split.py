@@ -12,21 +12,21 @@ and a link is as good as a stage there, with the longer of its two messages for 
 a stage comes before its last forward, so nothing is taken off for f. No stage is used that would alone overrun a step that is
 already known: M t(k), what is left of its exchange, and its update.
 
-Under a limit on the bracket, dynamic programming from the end of the chain finds the least sum: `best[u][h, j]` for layers from j
-on, on the places u, the first of which is of kind h. How many stages follow a new one is then known, so that its bracket and its
-memory are, too. Limits are halved until the least of limit plus sum is known to `NEAR`.
+Under a limit on the bracket, `shortest_cut` finds the least sum; and it finds the least bracket, which is where limits start. They
+are halved from there until the least of limit plus sum is known to `NEAR`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
 from hetsim.plan import PlainScheduleName
+from hetsim.planner.shortest_cut import Cut, Found, Shape, best_cut
 from hetsim.planner.stage_costs import Floats
 from hetsim.planner.stage_grid import StageGrid
 
@@ -36,17 +36,8 @@ NEAR = 2e-3
 STAGES_NEAR = 0.02
 """Relative. How near the step that is assumed for single stages comes to the one that is found."""
 
-Shape = tuple[int, ...]
-"""How many places of each kind a replica has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Stages on kinds, in order."""
-
-    kinds: tuple[int, ...]
-    cuts: tuple[int, ...]
-    """Start of each stage, and the end of the last: 0, …, layers."""
+GUESS = 1.6
+"""Times the work shared perfectly: the limit under which the narrowest cut is looked for first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +172,23 @@ class _Problem:
         return cls(grid, shape, stage_s, bracket_s, link_bracket_s)
 
     def search(self, below_s: float) -> SplitBounds:
-        solution = self._solve(np.inf)
-        if solution is None:
+        """The best cut. The least possible bracket comes first: it starts the halving, and its cut says what is too long."""
+        narrow = self._narrowest()
+        if narrow is None:
             return SplitBounds(np.inf if below_s == np.inf else below_s, np.inf, None)
-        sum_s, cut, bracket_s = solution
-        best, high_s = cut, sum_s + bracket_s
-        # Limits above a placement's own bracket change nothing, and none below zero allows more than zero does.
-        ranges = [(min(self._least_bracket_s(), bracket_s), bracket_s, sum_s)]
+        best, least_s = narrow.cut, narrow.value
+        high_s = self._sum_s(best) + least_s
+        # A cut with a longer bracket than this is no better, as its sum is no less than that of all layers.
+        longest_s = high_s - self._least_sum_s()
+        found = self._solve(longest_s * (1 + 1e-12))
+        if found is None:
+            return SplitBounds(high_s, high_s, best)
+        ranges = []
+        bracket_s = self._bracket_of(found.cut)
+        if found.value + bracket_s < high_s:
+            best, high_s = found.cut, found.value + bracket_s
+        # Limits above a cut's own bracket change nothing, and none is possible below the least.
+        ranges.append((least_s, bracket_s, found.value))
         low_s = high_s
         while ranges:
             ranges.sort(key=lambda row: -(row[0] + row[2]))
@@ -197,16 +198,22 @@ class _Problem:
                 break
             ranges.pop()
             middle = (first + last) / 2
-            solution = self._solve(middle)
-            if solution is not None:
-                under_s, cut, bracket_s = solution
-                if under_s + bracket_s < high_s:
-                    best, high_s = cut, under_s + bracket_s
+            found = self._solve(middle)
+            if found is not None:
+                bracket_s = self._bracket_of(found.cut)
+                if found.value + bracket_s < high_s:
+                    best, high_s = found.cut, found.value + bracket_s
                 if bracket_s >= first:
-                    ranges.append((first, bracket_s, under_s))
+                    ranges.append((first, bracket_s, found.value))
             ranges.append((middle, last, sum_s))
         low_s = min(low_s, high_s)
         return SplitBounds(low_s, high_s, best)
+
+    def _narrowest(self) -> Found | None:
+        """The cut with the least largest bracket, first looked for under a limit: short stages are soon worked out."""
+        guess_s = GUESS * self._least_bracket_s()
+        found = self._solve(guess_s, "largest") if guess_s > 0 else None
+        return found or self._solve(np.inf, "largest")
 
     def _least_bracket_s(self) -> float:
         """Under every bracket: the work of all layers, each on its fastest place, shared perfectly."""
@@ -214,6 +221,28 @@ class _Problem:
         layer_s = np.array([self.grid.layer_s(kind) for kind in kinds])
         ratio = self._least_ratio()
         return float(layer_s.min(axis=0).sum()) / sum(self.shape) * max(0.0, ratio)
+
+    def _least_sum_s(self) -> float:
+        """Under every sum: each layer on its fastest kind, and the least that a first stage has left."""
+        kinds = [kind for kind, count in enumerate(self.shape) if count]
+        layer_s = np.array([self.grid.layer_first_s(kind) for kind in kinds]).min(axis=0)
+        return float(layer_s.sum())
+
+    def _sum_s(self, cut: Cut) -> float:
+        """The sum that goes with a cut."""
+        depth = len(cut.kinds)
+        stages = zip(cut.kinds, cut.cuts, cut.cuts[1:], strict=False)
+        sum_s = sum(float(self.stage_s[depth - 1 - place][stage]) for place, stage in enumerate(stages))
+        between = zip(cut.kinds, cut.kinds[1:], cut.cuts[1:], strict=False)
+        return sum_s + sum(float(self.grid.link_s[link]) for link in between)
+
+    def _bracket_of(self, cut: Cut) -> float:
+        """The largest bracket of a cut."""
+        depth = len(cut.kinds)
+        stages = zip(cut.kinds, cut.cuts, cut.cuts[1:], strict=False)
+        largest = max(float(self.bracket_s[depth - 1 - place][stage]) for place, stage in enumerate(stages))
+        between = zip(cut.kinds, cut.kinds[1:], cut.cuts[1:], strict=False)
+        return max([largest, *(float(self.link_bracket_s[link]) for link in between)])
 
     def _least_ratio(self) -> float:
         """The least bracket over the period of any stage."""
@@ -223,62 +252,12 @@ class _Problem:
             rows.append(float((bracket_s[finite] / self.grid.period_s[finite]).min(initial=np.inf)))
         return min(rows) if np.isfinite(min(rows)) else 0.0
 
-    def _solve(self, limit_s: float) -> tuple[float, Cut, float] | None:
-        """The least sum where no bracket is above `limit_s`, its placement, and that one's largest bracket."""
-        depth, layers, kinds = sum(self.shape), self.grid.layers, len(self.shape)
-        link_s = np.where(self.link_bracket_s <= limit_s, self.grid.link_s, np.inf)
+    def _solve(self, limit_s: float, total: Literal["sum", "largest"] = "sum") -> Found | None:
+        """The cut with the least sum, or the least largest bracket, where no bracket is above `limit_s`."""
+        values = self.stage_s if total == "sum" else self.bracket_s
         allowed = [
-            np.where(bracket <= limit_s, stage, np.inf) for stage, bracket in zip(self.stage_s, self.bracket_s, strict=True)
+            np.where((bracket <= limit_s) & np.isfinite(stage), value, np.inf)
+            for stage, bracket, value in zip(self.stage_s, self.bracket_s, values, strict=True)
         ]
-        levels: list[dict[Shape, Floats]] = []
-        for behind in range(depth):
-            rows: dict[Shape, Floats] = {}
-            for used in _within(self.shape, behind + 1):
-                best = np.full((kinds, layers + 1), np.inf)
-                for kind in range(kinds):
-                    if not used[kind]:
-                        continue
-                    if behind == 0:
-                        best[kind, :layers] = allowed[0][kind, :, layers]
-                    else:
-                        joined = (levels[-1][_less(used, kind)] + link_s[kind]).min(axis=0)
-                        if behind == depth - 1:
-                            best[kind, 0] = (allowed[behind][kind, 0] + joined).min()
-                        else:
-                            best[kind, :layers] = (allowed[behind][kind] + joined).min(axis=1)
-                rows[used] = best
-            levels.append(rows)
-        kind = int(levels[-1][self.shape][:, 0].argmin())
-        sum_s = float(levels[-1][self.shape][kind, 0])
-        if not np.isfinite(sum_s):
-            return None
-        return sum_s, *self._read(levels, allowed, link_s, kind)
-
-    def _read(
-        self, levels: list[dict[Shape, Floats]], allowed: list[Floats], link_s: Floats, kind: int
-    ) -> tuple[Cut, float]:
-        """The placement behind the least sum, and its largest bracket."""
-        used, start, kinds, cuts, largest = self.shape, 0, [kind], [0], 0.0
-        for behind in range(len(levels) - 1, -1, -1):
-            if behind == 0:
-                stop = self.grid.layers
-            else:
-                used = _less(used, kind)
-                totals = levels[behind - 1][used] + link_s[kind] + allowed[behind][kind, start]
-                after, stop = (int(index) for index in np.unravel_index(totals.argmin(), totals.shape))
-                largest = max(largest, float(self.link_bracket_s[kind, after, stop]))
-            largest = max(largest, float(self.bracket_s[behind][kind, start, stop]))
-            cuts.append(stop)
-            if behind:
-                kinds.append(after)
-                kind, start = after, stop
-        return Cut(tuple(kinds), tuple(cuts)), largest
-
-
-def _within(shape: Shape, total: int) -> Iterator[Shape]:
-    """The ways to take `total` places of `shape`."""
-    return (used for used in product(*(range(count + 1) for count in shape)) if sum(used) == total)
-
-
-def _less(shape: Shape, kind: int) -> Shape:
-    return (*shape[:kind], shape[kind] - 1, *shape[kind + 1 :])
+        link_s = self.grid.link_s if total == "sum" else np.where(np.isfinite(self.grid.link_s), self.link_bracket_s, np.inf)
+        return best_cut(self.shape, allowed, np.where(self.link_bracket_s <= limit_s, link_s, np.inf), total)

@@ -69,6 +69,9 @@ class PlanningResult:
     baselines: tuple[Candidate, ...]
     """What one would do without a planner, best plan of each idea; all of them are among the candidates too."""
 
+    corners: tuple[Candidate, ...]
+    """The best plan of one device type alone, of pure data parallelism and of one pipeline, under these names; see `corners`."""
+
     lower_bound_s: float
     """No plan of the searched strategies takes a shorter step; each family's module tells why."""
 

@@ -9,6 +9,7 @@ from hetsim.costs import CostModel
 from hetsim.memory import memory_use
 from hetsim.plan import Plan
 from hetsim.planner.baselines import Baseline, baselines
+from hetsim.planner.corners import corners, propose_of_one_type
 from hetsim.planner.explain import explain
 from hetsim.planner.gather import Effort, Family, data_parallel, fullness_text, hybrids, overfull, pipelines
 from hetsim.planner.names import plan_name, strategy_of
@@ -23,6 +24,9 @@ Evaluate = Callable[[Plan], float]
 
 SETTLED = 8
 """Of so many of the best candidates it is known what sharing links makes of their steps."""
+
+SETTLED_ACTIONS = 10_000
+"""Unless they have more forwards and backwards than that."""
 
 ROUNDING_S = 0.5e-9
 """What rounding to whole nanoseconds can take off a duration."""
@@ -52,6 +56,7 @@ def search(
     named = baselines(costs, training, search)
     baseline_rows = [row for baseline in named if (row := _best_of(baseline, evaluated, rejections)) is not None]
     families = _families(costs, training, search, evaluated, watch, effort)
+    propose_of_one_type(costs, training, search, evaluated.take, watch)
     rejections += [rejection for family in families for rejection in family.rejections]
     ranked = evaluated.ranked(1 if watch.over else SETTLED)
     unpriceable = tuple(costs.missing(kind.name for kind in costs.cluster.used_types))
@@ -62,6 +67,7 @@ def search(
     return PlanningResult(
         candidates=ranked,
         baselines=tuple(baseline_rows),
+        corners=corners(ranked, costs),
         lower_bound_s=bound_s,
         considered=sum(family.considered for family in families) + len(named),
         infeasible=tuple(rejections),
@@ -83,12 +89,12 @@ def _families(
     try:
         if "data_parallel" in search.strategies:
             families.append(data_parallel(costs, training, search, evaluated.take))
-        if {"model_parallel", "pipeline"} & set(search.strategies):
-            families.append(Family("pipelines", 0.0))
-            families[-1] = pipelines(costs, training, search, evaluated.take, best_s, watch, effort)
         if "hybrid" in search.strategies:
             families.append(Family("hybrids", 0.0))
             families[-1] = hybrids(costs, training, search, evaluated.take, best_s, watch, effort)
+        if {"model_parallel", "pipeline"} & set(search.strategies):
+            families.append(Family("pipelines", 0.0))
+            families[-1] = pipelines(costs, training, search, evaluated.take, best_s, watch, effort)
     except KeyboardInterrupt:
         if not evaluated.ranked():
             raise
@@ -120,6 +126,9 @@ class _Evaluated:
         self.best_s = float("inf")
         """The shortest step of all that are settled."""
 
+        self.actions = 0
+        """Forwards and backwards of those."""
+
     def __call__(self, plan: Plan) -> Candidate | None:
         """The candidate; None where it does not fit the memory."""
         if plan not in self.by_plan:
@@ -143,7 +152,8 @@ class _Evaluated:
     def ranked(self, settled: int = 1) -> tuple[Candidate, ...]:
         """All candidates, best first, the first `settled` of them settled.
 
-        On a tie the one with fewer devices, then with fewer microbatches, comes first.
+        Beyond `SETTLED_ACTIONS` only those are settled that may be the best. On a tie the one with fewer devices, then with fewer
+        microbatches, comes first.
         """
 
         def key(row: Candidate) -> tuple[float, int, int, str]:
@@ -153,10 +163,10 @@ class _Evaluated:
         while True:
             rows = sorted((row for row in self.by_plan.values() if row is not None), key=key)
             unsettled = [row for row in rows[:settled] if row.plan not in self.settled]
-            if not unsettled:
+            needed = [row for row in unsettled if row.step_s < self.best_s or self.actions < SETTLED_ACTIONS]
+            if not needed:
                 return tuple(rows)
-            for row in unsettled:
-                self._settle(row)
+            self._settle(needed[0])
 
     def _settled_if_best(self, plan: Plan) -> Candidate | None:
         row = self.by_plan[plan]
@@ -166,6 +176,7 @@ class _Evaluated:
 
     def _settle(self, row: Candidate) -> None:
         self.settled.add(row.plan)
+        self.actions += sum(2 * replica.microbatches * len(replica.stages) for replica in row.plan.replicas)
         step_s = self.settle(row.plan)
         self.by_plan[row.plan] = replace(row, step_s=step_s)
         self.best_s = min(self.best_s, step_s)

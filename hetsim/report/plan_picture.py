@@ -78,11 +78,12 @@ def _draw_layers(axes: Axes, plan: Plan, chain: Chain, tops: dict[str, float], *
         axes.add_patch(_box(0, top + margin, len(chain), f.TRACK))
     for replica in plan.replicas:
         for stage in replica.stages:
-            top = tops[stage.device] + margin
-            axes.add_patch(_box(stage.start, top, stage.stop - stage.start, f.BACKWARD))
-            if len(chain) <= 60:
-                inner = range(stage.start + 1, stage.stop)
-                axes.vlines(list(inner), top, top + _BAR, color=f.PAPER, linewidth=0.6)
+            for device in stage.group:
+                top = tops[device] + margin
+                axes.add_patch(_box(stage.start, top, stage.stop - stage.start, f.BACKWARD))
+                if len(chain) <= 60:
+                    inner = range(stage.start + 1, stage.stop)
+                    axes.vlines(list(inner), top, top + _BAR, color=f.PAPER, linewidth=0.6)
     if named:
         axes.set_xticks([n + 0.5 for n in range(len(chain))], [layer.name for layer in chain.layers], rotation=90)
     axes.tick_params(axis="x", labelsize=7, labelcolor=f.SOFT)

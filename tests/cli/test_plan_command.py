@@ -76,3 +76,12 @@ def test_nobody_is_told_what_they_did_not_ask_for(hetsim, scenario):
     done = hetsim("plan", scenario, "--risk", "p99")
     assert done.returncode == 2
     assert "p90" in done.stderr
+
+
+def test_the_run_has_a_picture_of_the_chosen_plan_and_tells_of_the_corners(hetsim, scenario):
+    found = network_of(hetsim("plan", scenario, "--format", "json"))
+    assert [row["name"] for row in found["corners"]] == ["best on one device type", "best pipeline"]
+    assert all(row["step_s"] >= found["step_s"] for row in found["corners"])
+    (picture,) = (hetsim.folder / "runs").glob("*/figures/net-plan.svg")
+    drawn = picture.read_text(encoding="utf-8")
+    assert all(device in drawn for device in ("old0", "old1", "new0", "new1"))

@@ -17,6 +17,7 @@ from hetsim.hardware import Link
 from hetsim.memory import memory_use
 from hetsim.planner import search
 from hetsim.planner.batch_split import BatchSplit
+from hetsim.planner.corners import DATA_PARALLEL, ONE_TYPE, PIPELINE
 from hetsim.planner.pipelines import PipelineSearch
 from hetsim.planner.pools import pools_of
 from hetsim.planner.remedy import PRECISION
@@ -49,6 +50,8 @@ def test_invariants_of_every_result(case, chosen_strategies):
     assert {row.strategy for row in result.candidates} <= set(chosen_strategies)
     assert {row.plan for row in result.baselines} <= {row.plan for row in result.candidates}
     assert len({row.plan for row in result.candidates}) == len(result.candidates)
+    assert all(steps[0] <= row.step_s for row in (*result.baselines, *result.corners))
+    assert {row.plan for row in result.corners} <= {row.plan for row in result.candidates}
     assert 0 <= result.lower_bound_s <= steps[0]
     assert sum(result.infeasible_counts.values()) <= result.considered
     for row in result.candidates:
@@ -175,6 +178,7 @@ from planner_cases import recurrence, simple_costs
 from hetsim.hardware import Link
 from hetsim.planner import search
 from hetsim.planner.batch_split import BatchSplit
+from hetsim.planner.corners import DATA_PARALLEL, ONE_TYPE, PIPELINE
 from hetsim.planner.pipelines import PipelineSearch
 from hetsim.planner.pools import pools_of
 from hetsim.scenario.types import Search
@@ -208,3 +212,37 @@ def test_sets_of_devices_that_cannot_be_listed_are_searched_by_their_number():
     assert result.considered > 13**6 - 1
     assert {replica.samples for replica in result.chosen.plan.replicas} == {10}
     assert result.gap == pytest.approx(0, abs=1e-3)
+
+
+@given(problems(most_devices=4, most_layers=3, most_batch=5))
+@settings(max_examples=40, deadline=None)
+def test_corners_are_what_a_search_of_that_corner_alone_finds(case):
+    """The best of data parallelism is exact; so is that of one device type, where only that is searched."""
+    costs, training = case
+    space = replace(SMALL, strategies=("data_parallel",))
+    try:
+        result = search(costs, training, space, recurrence(costs))
+    except InfeasibleError:
+        return
+    found = {row.name: row for row in result.corners}
+    assert found[DATA_PARALLEL].step_s == result.chosen.step_s
+    alone = []
+    for kind in costs.cluster.device_types:
+        pools = pools_of(costs.cluster, [kind])
+        split = BatchSplit(costs, training, pools, SMALL.microbatches) if pools else None
+        if split and (best := split.best()):
+            alone.append(recurrence(costs)(best[0].plan))
+    assert (ONE_TYPE in found) == bool(alone)
+    if alone:
+        assert found[ONE_TYPE].step_s <= min(alone) + 1e-8
+
+
+def test_where_no_device_holds_the_network_the_best_of_one_type_is_a_pipeline():
+    costs = simple_costs(
+        {"a": [0.001] * 4, "b": [0.002] * 4}, ["a", "a", "b", "b"], memory={"a": 30_000, "b": 30_000}, parameters=(1000,)
+    )
+    result = search(costs, Training(8), Search(microbatches=(1, 2, 4)), recurrence(costs))
+    found = {row.name: row for row in result.corners}
+    assert set(found[ONE_TYPE].plan.devices) == {"a0", "a1"}
+    assert found[PIPELINE].step_s <= found[ONE_TYPE].step_s
+    assert DATA_PARALLEL not in found

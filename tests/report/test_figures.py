@@ -187,6 +187,12 @@ def test_plan_picture_shows_layers_and_shares(world: World) -> None:
     assert "40 = 4 \N{MULTIPLICATION SIGN} 10  (62%)" in texts(shares)
 
 
+def test_every_device_of_a_group_is_shown_with_the_layers_that_it_holds(world: World) -> None:
+    layers, _ = plan_figure(Plan.parse("a0+a1[0:6] > b0[6:9] 40/4; 1f1b"), world.chain).axes
+    held = [p for p in layers.patches if same_color(p.get_facecolor(), f.BACKWARD)]
+    assert [(p.get_x(), p.get_width()) for p in held if isinstance(p, Rectangle)] == [(0, 6), (0, 6), (6, 3)]
+
+
 def test_curves_are_of_time_per_sample(world: World) -> None:
     (axes,) = curves_figure(batch_curves(world.table), "t").axes
     slow, fast = axes.lines

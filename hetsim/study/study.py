@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from hetsim.economics import pay_back_h
 from hetsim.scenario.types import Scenario
-from hetsim.whatif.estimate import Estimate, change, hours_for
-from hetsim.whatif.hinges import Hinge
-from hetsim.whatif.purchases import Found
-from hetsim.whatif.worth import Retirement, Worth
+from hetsim.study.estimate import Estimate, change, hours_for
+from hetsim.study.hinges import Hinge
+from hetsim.study.purchases import Found
+from hetsim.study.worth import Retirement, Worth
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,14 +7,14 @@ from multiprocessing import get_context
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from whatif_world import BATCH, NEW, OLD, cluster, estimator
+from study_world import BATCH, NEW, OLD, cluster, estimator
 
 from hetsim.economics import Power, Price
 from hetsim.errors import InputError
 from hetsim.hardware import Link, Wire
-from hetsim.whatif.bound import ClusterBound
-from hetsim.whatif.edits import Variant, edited
-from hetsim.whatif.purchases import Limits, all_variants, purchases
+from hetsim.study.bound import ClusterBound
+from hetsim.study.edits import Variant, edited
+from hetsim.study.purchases import Limits, all_variants, purchases
 
 LIMITS = Limits(3000.0)
 KINDS = ("new", "old")

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from hetsim.errors import HetsimError, InfeasibleError
-from hetsim.whatif.edits import Variant, edited
-from hetsim.whatif.estimate import Estimate, Estimator, change
+from hetsim.study.edits import Variant, edited
+from hetsim.study.estimate import Estimate, Estimator, change
 
 Verdict = Literal["keep", "indifferent", "retire"]
 

@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from whatif_world import NEW, OLD, cluster, estimator
+from study_world import NEW, OLD, cluster, estimator
 
 from hetsim.economics import Economics, Power, Price
 from hetsim.errors import InputError
 from hetsim.hardware import Link
-from hetsim.whatif.edits import Variant
-from hetsim.whatif.hinges import hinges
-from hetsim.whatif.worth import retirements, worths
+from hetsim.study.edits import Variant
+from hetsim.study.hinges import hinges
+from hetsim.study.worth import retirements, worths
 
 FREE = Link("free", 0.0, 1e15)
 USELESS = Link("useless", 0.5, 1e3)
@@ -74,7 +74,7 @@ def test_the_answer_flips_at_the_price_at_which_both_clusters_cost_the_same():
 
 
 def _both(here):
-    from hetsim.whatif.edits import edited
+    from hetsim.study.edits import edited
 
     return Variant("with", here), edited(here, ["retire node a"])
 

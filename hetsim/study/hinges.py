@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from hetsim.economics import Power, Price
 from hetsim.errors import HetsimError, InputError, Problem
 from hetsim.hardware import Cluster, DeviceType, Link
-from hetsim.whatif.edits import Variant, edited
-from hetsim.whatif.estimate import Estimate, Estimator
+from hetsim.study.edits import Variant, edited
+from hetsim.study.estimate import Estimate, Estimator
 
 BISECTIONS = 7
 """Looks at a factor between two that give different answers: it is then known to a hundredth of their ratio's logarithm."""

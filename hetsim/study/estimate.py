@@ -18,7 +18,7 @@ from hetsim.planner.search import search
 from hetsim.report.summary import summarise_devices
 from hetsim.scenario.types import NetworkSpec, Scenario
 from hetsim.simulator import Prediction, least_step_s, predict, shared_step_s
-from hetsim.whatif.edits import Variant
+from hetsim.study.edits import Variant
 from hetsim.workload import Chain
 
 

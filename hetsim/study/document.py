@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from hetsim.whatif.estimate import Estimate
-from hetsim.whatif.study import Study
+from hetsim.study.estimate import Estimate
+from hetsim.study.study import Study
 
 SCHEMA_VERSION = 1
 

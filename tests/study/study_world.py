@@ -4,7 +4,7 @@ from hetsim.costs import CostTable, LayerCost
 from hetsim.economics import Economics, Power, Price
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.scenario.types import NetworkSpec, Scenario, Search
-from hetsim.whatif.estimate import Estimator
+from hetsim.study.estimate import Estimator
 from hetsim.workload import Chain, Layer, Training
 
 LINK = Link("pcie", 1e-5, 1e10)

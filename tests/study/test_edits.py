@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from whatif_world import cluster
+from study_world import cluster
 
 from hetsim.errors import InputError
 from hetsim.hardware import Link, Wire
-from hetsim.whatif.edits import edited
+from hetsim.study.edits import edited
 
 HERE = cluster()
 

@@ -1,7 +1,7 @@
 """The best purchase: every set of devices that a budget, the free slots and the power allow, ruled out by bounds or planned.
 
 Sets that differ only in which of two equal nodes they fill are one. A set is not planned when another one that costs no more is
-known to be at least as fast as this one can be at all (`hetsim.whatif.bound`): so the front of throughput against money is the same
+known to be at least as fast as this one can be at all (`hetsim.study.bound`): so the front of throughput against money is the same
 as if all had been planned, and the best purchase is the best. What was planned is kept in a file, line by line, and an interrupted
 search goes on with it.
 """
@@ -18,9 +18,9 @@ from pathlib import Path
 
 from hetsim.errors import InfeasibleError, InputError, Problem
 from hetsim.hardware import Cluster, Node
-from hetsim.whatif.bound import ClusterBound
-from hetsim.whatif.edits import Variant, edited
-from hetsim.whatif.estimate import Estimator
+from hetsim.study.bound import ClusterBound
+from hetsim.study.edits import Variant, edited
+from hetsim.study.estimate import Estimator
 
 MOST_SETS = 1_000_000
 """More sets than anybody waits for."""

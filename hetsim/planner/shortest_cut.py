@@ -1,0 +1,149 @@
+"""The best way to lay a chain on places of several kinds, whose order and cuts are free: by sum, or by the largest part.
+
+Dynamic programming from the end of the chain over how many places of each kind are used (at most C(n + kinds, kinds) such
+vectors, however many devices there are), the kind that comes first and the layer it starts at. With the number of places used, the
+number of stages behind a new one is known, on which its cost may depend. With sums it is a shortest path, with maxima the least
+bottleneck, exact in one pass. All vectors of one total are worked out at once, and only over stages as long as limits allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import Literal
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from hetsim.planner.stage_costs import Floats, Ints
+
+Shape = tuple[int, ...]
+"""How many places of each kind there are, all of which are used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Stages on kinds, in order."""
+
+    kinds: tuple[int, ...]
+    cuts: tuple[int, ...]
+    """Start of each stage, and the end of the last: 0, …, layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best cut, and what it comes to."""
+
+    value: float
+    cut: Cut
+
+
+def best_cut(
+    shape: Shape, stages: Sequence[Floats], links: Floats, total: Literal["sum", "largest"] = "sum"
+) -> Found | None:
+    """The cut over all places of `shape` whose stages and links come to the least; None where none is possible.
+
+    `stages[l][kind, start, stop]`: a stage with `l` others behind it; `links[before, behind, cut]`: what lies between two of them;
+    infinite where not possible. There is an entry of `stages` for each place.
+    """
+    join = np.add if total == "sum" else np.maximum
+    tables: list[Floats] = []
+    for behind, table in enumerate(stages):
+        if not tables:
+            tables.append(_last(shape, table))
+            continue
+        before = tables[-1]
+        rows = _levels(shape)[behind]
+        found = np.full((len(rows.used), *before.shape[1:]), np.inf)
+        for kind, (here, there) in enumerate(rows.steps):
+            if len(here):
+                onward = join(before[there], links[kind][None]).min(axis=1)
+                found[here, kind] = _prolonged(table[kind], onward, join, only_first=behind == len(stages) - 1)
+        tables.append(found)
+    kind = int(tables[-1][0, :, 0].argmin())
+    value = float(tables[-1][0, kind, 0])
+    return Found(value, _read(shape, tables, stages, links, join, kind)) if np.isfinite(value) else None
+
+
+# --- inside ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Level:
+    """The ways to use so many places."""
+
+    used: tuple[Shape, ...]
+    steps: tuple[tuple[Ints, Ints], ...]
+    """By kind of the place that is added: rows of this level, and those of the level before that they come from."""
+
+
+@lru_cache(maxsize=4096)
+def _levels(shape: Shape) -> tuple[_Level, ...]:
+    by_total: list[list[Shape]] = [[] for _ in range(sum(shape) + 1)]
+    for used in product(*(range(count + 1) for count in shape)):
+        by_total[sum(used)].append(used)
+    levels = []
+    for total in range(1, len(by_total)):
+        before = {used: row for row, used in enumerate(by_total[total - 1])}
+        steps = []
+        for kind in range(len(shape)):
+            pairs = [(row, before[_less(used, kind)]) for row, used in enumerate(by_total[total]) if used[kind]]
+            here, there = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+            steps.append((here, there))
+        levels.append(_Level(tuple(by_total[total]), tuple(steps)))
+    return tuple(levels)
+
+
+def _less(shape: Shape, kind: int) -> Shape:
+    return (*shape[:kind], shape[kind] - 1, *shape[kind + 1 :])
+
+
+def _last(shape: Shape, table: Floats) -> Floats:
+    """[way to use one place, kind, start]: what the last stage comes to."""
+    kinds, layers = table.shape[:2]
+    level = _levels(shape)[0]
+    found = np.full((len(level.used), kinds, layers + 1), np.inf)
+    for kind, (here, _) in enumerate(level.steps):
+        found[here, kind, :layers] = table[kind, :, layers]
+    return found
+
+
+def _prolonged(table: Floats, onward: Floats, join: np.ufunc, *, only_first: bool) -> Floats:
+    """[row, start]: the best stage from each layer on, with what follows it; `onward[row, stop]`."""
+    layers = len(table)
+    found = np.full((len(onward), layers + 1), np.inf)
+    if only_first:
+        found[:, 0] = join(table[0][None], onward).min(axis=1)
+        return found
+    width = _longest(table)
+    if not width:
+        return found
+    # Stages of up to `width` layers: a band of the table, beside windows of what follows.
+    starts = np.arange(layers)[:, None]
+    stops = starts + np.arange(1, width + 1)
+    band = np.where(stops <= layers, table[starts, np.minimum(stops, layers)], np.inf)
+    padded = np.concatenate((onward[:, 1:], np.full((len(onward), width - 1), np.inf)), axis=1)
+    found[:, :layers] = join(sliding_window_view(padded, width, axis=1), band[None]).min(axis=2)
+    return found
+
+
+def _longest(table: Floats) -> int:
+    """Layers of the longest stage that is possible."""
+    start, stop = np.nonzero(np.isfinite(table))
+    return int((stop - start).max(initial=0))
+
+
+def _read(shape: Shape, tables: Sequence[Floats], stages: Sequence[Floats], links: Floats, join: np.ufunc, kind: int) -> Cut:
+    """The cut behind the best value, whose first stage is on `kind`."""
+    layers = stages[0].shape[1]
+    used, start, kinds, cuts = shape, 0, [kind], [0]
+    for behind in range(len(stages) - 1, 0, -1):
+        used = _less(used, kind)
+        onward = join(tables[behind - 1][_levels(shape)[behind - 1].used.index(used)], links[kind])
+        after, stop = np.unravel_index(join(onward, stages[behind][kind, start]).argmin(), onward.shape)
+        kind, start = int(after), int(stop)
+        kinds.append(kind)
+        cuts.append(start)
+    return Cut(tuple(kinds), (*cuts, layers))
