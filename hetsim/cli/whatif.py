@@ -9,17 +9,20 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from hetsim import __version__
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
 from hetsim.cli.progress import progress
 from hetsim.cli.session import Session
 from hetsim.errors import InputError, Problem
 from hetsim.reading import did_you_mean
+from hetsim.scenario.document import Key, read_document
+from hetsim.scenario.types import Scenario
 from hetsim.study.document import study_document
 from hetsim.study.edits import Variant, edited
 from hetsim.study.estimate import Estimate, Estimator
@@ -117,12 +120,26 @@ def _variants(estimator: Estimator, question: Question) -> Iterator[Variant]:
             raise InputError(Problem("", f'the scenario has no variant "{name}"', did_you_mean(name, known)))
     only_asked = bool(question.edits or question.worth or question.budget is not None)
     for name in question.variants or (() if only_asked else known):
-        yield edited(scenario.cluster, known[name], name)
+        try:
+            yield edited(scenario.cluster, known[name], name)
+        except InputError as error:
+            raise InputError([_placed(problem, estimator.scenario, name) for problem in error.problems]) from None
     if question.edits:
         yield edited(scenario.cluster, question.edits)
     if not (only_asked or known):
         mend = "Say --edit 'retire DEVICE', --worth or --budget MONEY; or write variants under what_if"
         raise InputError(Problem(str(scenario.path or scenario.name), "asks nothing: it has no variants", mend))
+
+
+def _placed(problem: Problem, scenario: Scenario, variant: str) -> Problem:
+    """A fault of an edit in the scenario, with the place of the edit in its file."""
+    if scenario.path is None:
+        return problem
+    keys: tuple[Key, ...] = ("what_if", "variants", variant)
+    texts = [f'edit "{text}"' for text in scenario.what_if.variants[variant]]
+    if problem.where in texts:
+        keys = (*keys, texts.index(problem.where))
+    return replace(problem, where=read_document(scenario.path).where(keys), what=f"{problem.where}: {problem.what}")
 
 
 def _worth(estimator: Estimator, whole: Estimate, report: Callable[[str], None]) -> tuple[Any, Any]:
@@ -158,10 +175,11 @@ def _search(estimator: Estimator, question: Question, budget: float, journals: P
 
 
 def _digest(estimator: Estimator) -> str:
-    """Of all that an estimate rests on, but for the folder that the scenario lies in."""
+    """Of all that an estimate rests on, this program's version too, but for the folder that the scenario lies in."""
     scenario = estimator.scenario
     parts = (scenario.networks, scenario.cluster, scenario.search, scenario.economics, scenario.simulation, scenario.seed)
-    return hashlib.sha256(repr((parts, dict(estimator.tables), estimator.time_limit_s)).encode()).hexdigest()[:16]
+    inputs = dict(estimator.chains), dict(estimator.tables)
+    return hashlib.sha256(repr((__version__, parts, inputs, estimator.time_limit_s)).encode()).hexdigest()[:16]
 
 
 @contextmanager

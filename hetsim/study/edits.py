@@ -89,16 +89,16 @@ def _buy(variant: Variant, count: str, kind: str, node: str, new: str | None) ->
         types[kind] = _from_catalogue(kind)
     number = _count(count)
     if new:
-        if any(known.name == node for known in cluster.nodes):
-            raise InputError(Problem("", f'there is a node "{node}" already'))
+        _check_new_node(cluster, node)
         cluster = replace(cluster, nodes=(*cluster.nodes, Node(node, (), replace(cluster.nodes[0].link, name=node))))
     place = _node(cluster, node)
+    _check_no_wires(place)
     if not new and place.slots is not None and len(place.devices) + number > place.slots:
         free = place.slots - len(place.devices)
         raise InputError(
             Problem("", f"node {node} has {free} free slots of {place.slots}", "Retire a device first, or buy a node")
         )
-    taken = {device.name for device in cluster.devices}
+    taken = {device.name for device in cluster.devices} | {known.name for known in cluster.nodes}
     devices = list(place.devices)
     names = DeviceNames()
     for _ in range(number):
@@ -138,6 +138,7 @@ def _retire_node(variant: Variant, node: str) -> Variant:
 
 def _move(variant: Variant, device: str, node: str) -> Variant:
     target = _node(variant.cluster, node)
+    _check_no_wires(target)
     if target.slots is not None and len(target.devices) >= target.slots:
         raise InputError(Problem("", f"node {node} has no free slot of {target.slots}"))
     moved = variant.cluster.device(device) if device in {d.name for d in variant.cluster.devices} else None
@@ -157,7 +158,8 @@ def _replace_device(variant: Variant, device: str, kind: str) -> Variant:
 
 
 def _link(variant: Variant, node: str, bandwidth: str) -> Variant:
-    place, bytes_per_s = _node(variant.cluster, node), parse_bytes_per_s(bandwidth)
+    place, bytes_per_s = _node(variant.cluster, node), _bandwidth(bandwidth)
+    _check_no_wires(place)
     nodes = tuple(
         replace(n, link=replace(n.link, bandwidth_bytes_per_s=bytes_per_s)) if n is place else n
         for n in variant.cluster.nodes
@@ -166,18 +168,24 @@ def _link(variant: Variant, node: str, bandwidth: str) -> Variant:
 
 
 def _network(variant: Variant, bandwidth: str) -> Variant:
-    network = replace(variant.cluster.network, bandwidth_bytes_per_s=parse_bytes_per_s(bandwidth))
+    if variant.cluster.wires:
+        raise InputError(Problem("", "the nodes hang together by wires, not by one network", _WIRES))
+    network = replace(variant.cluster.network, bandwidth_bytes_per_s=_bandwidth(bandwidth))
     return replace(variant, cluster=replace(variant.cluster, network=network))
 
 
 def _cap(variant: Variant, kind: str, watts: str, slower: str) -> Variant:
     """Devices of a type of their own, whose costs are those of the old type times `slower`."""
     cluster, kind, factor = variant.cluster, _canonical(variant.cluster, kind), float(slower)
-    if factor < 1:
-        raise InputError(Problem("", f"got {slower} x slower, expected 1 or more"))
-    old = _type(cluster, kind)
-    capped = f"{kind} at {parse_watts(watts):g} W"
-    power = replace(old.power or Power(), busy_w=parse_watts(watts), assumed=False)
+    if not 1 <= factor <= _MOST_SLOWER:
+        raise InputError(Problem("", f"got {slower} x slower, expected 1 or more, and {_MOST_SLOWER} at most"))
+    old, limit_w = _type(cluster, kind), parse_watts(watts)
+    busy_w = old.power.busy_w if old.power else None
+    if limit_w <= 0 or (busy_w is not None and limit_w > busy_w):
+        most = "" if busy_w is None else f" and no more than the {busy_w:g} W that it takes now"
+        raise InputError(Problem("", f"got a cap of {limit_w:g} W, expected more than 0 W{most}"))
+    capped = f"{kind} at {limit_w:g} W"
+    power = replace(old.power or Power(), busy_w=limit_w, assumed=False)
     types = {**cluster.device_types, capped: replace(old, name=capped, power=power)}
     nodes = tuple(
         replace(n, devices=tuple(replace(d, type=capped) if d.type == kind else d for d in n.devices)) for n in cluster.nodes
@@ -189,11 +197,16 @@ def _cap(variant: Variant, kind: str, watts: str, slower: str) -> Variant:
 def _price(variant: Variant, kind: str, money: str) -> Variant:
     kind = _canonical(variant.cluster, kind)
     old = _type(variant.cluster, kind)
+    if float(money) > _DEAREST:
+        raise InputError(Problem("", f"got a price of {float(money):g}, expected {_DEAREST:g} at most"))
     price = replace(old.price or Price(), purchase=float(money), per_h=None)
     types = {**variant.cluster.device_types, kind: replace(old, price=price)}
     return replace(variant, cluster=replace(variant.cluster, device_types=types))
 
 
+_MOST_SLOWER = 1_000_000
+_DEAREST = 1e15
+_WIRES = "Write another scenario with its wires, and compare the two"
 _NAME, _NUMBER = r"[\w.-]+", r"\d+(?:\.\d+)?"
 _FORMS: Mapping[str, Callable[..., Variant]] = MappingProxyType(
     {
@@ -219,6 +232,30 @@ def _with(cluster: Cluster, node: str, devices: Sequence[Device]) -> Cluster:
     """`cluster` with these devices in `node`; a node that is left empty goes."""
     nodes = [replace(n, devices=tuple(devices)) if n.name == node else n for n in cluster.nodes]
     return replace(cluster, nodes=tuple(n for n in nodes if n.devices))
+
+
+def _check_new_node(cluster: Cluster, name: str) -> None:
+    """Raise InputError where something is called so, or where wires would have to say how a new node hangs on."""
+    if any(known.name == name for known in cluster.nodes):
+        raise InputError(Problem("", f'there is a node "{name}" already'))
+    if any(device.name == name for device in cluster.devices):
+        raise InputError(Problem("", f'there is a device "{name}", and a node of that name could not be told from it'))
+    if cluster.wires:
+        raise InputError(Problem("", f'no wires would lead to a new node "{name}"', _WIRES))
+
+
+def _check_no_wires(node: Node) -> None:
+    """Raise InputError where what an edit would do to a node depends on wires, of which it says nothing."""
+    if node.wires:
+        raise InputError(Problem("", f"devices of node {node.name} hang together by wires, not by one kind of link", _WIRES))
+
+
+def _bandwidth(text: str) -> float:
+    """Bytes per second, 1 at least, as in a scenario."""
+    bytes_per_s = parse_bytes_per_s(text)
+    if bytes_per_s < 1:
+        raise InputError(Problem("", f'got "{text}", expected a bandwidth of 1 byte per second or more'))
+    return bytes_per_s
 
 
 def _node(cluster: Cluster, name: str) -> Node:

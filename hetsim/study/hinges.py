@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from hetsim.economics import Power, Price
-from hetsim.errors import HetsimError
+from hetsim.errors import HetsimError, InputError, Problem
 from hetsim.hardware import Cluster, DeviceType, Link
 from hetsim.study.edits import Variant, edited
 from hetsim.study.estimate import Estimate, Estimator
@@ -51,8 +51,14 @@ class Hinge:
 
 
 def advantage(before: Estimate, after: Estimate) -> float:
-    """What the variant is better by: in money for a sample where both are known, else in throughput; positive: it is better."""
-    if before.per_million is not None and after.per_million is not None:
+    """What the variant is better by: in money for a sample where both are known, else in throughput; positive: it is better.
+
+    Where neither costs anything, money tells nothing apart. Raises InputError where the variant alone costs nothing.
+    """
+    if after.per_million == 0 and before.per_million:
+        what = "costs nothing any more, so its advantage in money has no size that an input could move"
+        raise InputError(Problem(f"variant {after.variant.name}", what))
+    if before.per_million is not None and after.per_million:
         return before.per_million / after.per_million - 1
     return after.samples_per_s / before.samples_per_s - 1
 

@@ -110,7 +110,7 @@ def purchases(
     variants = [*all_variants(estimator.scenario.cluster, kinds, limits)]
     bounds = _bounds(estimator, kinds)
     order = sorted(range(len(variants)), key=lambda i: (variants[i].spent or 0.0, i))
-    desk = _Desk(estimator, journal)
+    desk = _Desk(variants, journal)
     waiting: dict[Future[Purchase | None], Variant] = {}
     ruled_out, ended_early = 0, False
     # From both ends: the dearest sets are mostly the fastest, which rules many out; the cheapest are what they are held against.
@@ -232,7 +232,8 @@ def _fillings(nodes: int, room: int, kinds: int) -> Iterator[tuple[tuple[int, ..
 
 def _bounds(estimator: Estimator, kinds: Sequence[str]) -> list[tuple[float, ClusterBound]]:
     """(weight over batch, bound) of each network, for clusters of all types that can turn up."""
-    cluster = estimator.scenario.cluster
+    # Bounds know of no links, so the showroom need not hang together with the rest.
+    cluster = replace(estimator.scenario.cluster, wires=())
     showroom = edited(cluster, [f"buy 1 {kind} into new showroom-{i}" for i, kind in enumerate(kinds)], "showroom")
     networks = estimator.scenario.networks
     total = sum(spec.weight for spec in networks)
@@ -276,18 +277,14 @@ def _planned(estimator: Estimator, variant: Variant) -> Purchase | None:
 
 
 class _Desk:
-    """What is known so far, and the file that keeps it."""
+    """What is known so far of these variants, and the file that keeps it."""
 
-    def __init__(self, estimator: Estimator, journal: Path | None) -> None:
+    def __init__(self, variants: Sequence[Variant], journal: Path | None) -> None:
         self._journal = journal
-        self._known: dict[tuple[str, ...], Purchase | None] = {}
-        self._cluster = estimator.scenario.cluster
-        if journal is not None and journal.exists():
-            for line in journal.read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
-                found = row["found"]
-                key = tuple(row["edits"])
-                self._known[key] = None if found is None else Purchase(**{**found, "edits": key})
+        # The file also holds what was planned within other limits: that is neither to be bought here nor to be counted.
+        asked = {variant.edits for variant in variants}
+        self._known = {edits: found for edits, found in _on_file(journal) if edits in asked}
+        self._cut_off = _is_cut_off(journal)
 
     @property
     def purchases(self) -> list[Purchase]:
@@ -322,5 +319,28 @@ class _Desk:
             self._journal.parent.mkdir(parents=True, exist_ok=True)
             row = {name: getattr(found, name) for name in found.__slots__} if found else None
             with self._journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"edits": variant.edits, "found": row}) + "\n")
+                file.write("\n" * self._cut_off + json.dumps({"edits": variant.edits, "found": row}) + "\n")
+            self._cut_off = False
         self._known[variant.edits] = found
+
+
+def _on_file(journal: Path | None) -> Iterator[tuple[tuple[str, ...], Purchase | None]]:
+    """(edits, what they came to) of each line; a line that was cut off when its process was killed is planned again."""
+    if journal is None or not journal.exists():
+        return
+    for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            edits, found = tuple(row["edits"]), row["found"]
+            purchase = None if found is None else Purchase(**{**found, "edits": edits})
+        except (ValueError, KeyError, TypeError):
+            continue
+        yield edits, purchase
+
+
+def _is_cut_off(journal: Path | None) -> bool:
+    """Whether the file ends within a line."""
+    if journal is None or not journal.exists():
+        return False
+    text = journal.read_bytes()
+    return bool(text) and not text.endswith(b"\n")

@@ -75,20 +75,20 @@ def retirements(
 ) -> tuple[Retirement, ...]:
     """The order in which to retire, up to `steps` devices: each time the one without which a million samples cost least.
 
-    Where prices are unknown, the one without which training is fastest. It ends when that gets worse. It is the best next device
-    each time, which need not be the best set of so many.
+    Where prices are unknown or all are 0, the one without which training is fastest. It ends when that gets worse. It is the best
+    next device each time, which need not be the best set of so many.
     """
     rows: list[Retirement] = []
     variant = whole.variant
-    before = whole.seconds_per_sample if whole.per_million is None else whole.per_million
+    by_money = bool(whole.per_million)
+    before = _cost(whole, by_money=by_money)
     while len(variant.cluster.devices) > 1 and len(rows) < steps:
         found: list[tuple[float, str, str, str, Estimate]] = []
         for device, kind, node, _ in _kinds(variant):
             if on_progress is not None:
                 on_progress(f"{len(rows) + 1}. without {device}")
             if (left := _without(estimator, variant, device)) is not None:
-                cost = left.seconds_per_sample if left.per_million is None else left.per_million
-                found.append((cost, device, kind, node, left))
+                found.append((_cost(left, by_money=by_money), device, kind, node, left))
         if not found:
             break
         cost, device, kind, node, left = min(found, key=lambda row: row[:2])
@@ -98,6 +98,13 @@ def retirements(
         rows.append(Retirement(device, kind, node, left.samples_per_s, left.per_million))
         variant = left.variant
     return tuple(rows)
+
+
+def _cost(row: Estimate, *, by_money: bool) -> float:
+    """What a sample costs, in money or else in seconds; infinite where its money is unknown."""
+    if not by_money:
+        return row.seconds_per_sample
+    return float("inf") if row.per_million is None else row.per_million
 
 
 def _kinds(variant: Variant) -> Iterator[tuple[str, str, str, int]]:
@@ -135,9 +142,8 @@ def _worth(whole: Estimate, without: Estimate | None, device: str, kind: str, no
 
 
 def _verdict(whole: Estimate, without: Estimate, gain: float, low: float, high: float) -> Verdict:
-    """By money where prices are known, else by throughput; indifferent where the interval has both answers in it."""
-    by_money = whole.per_million is not None and without.per_million is not None
-    if by_money:
+    """By money where prices are known and not all 0, else by throughput; indifferent where the interval has both answers in it."""
+    if by_money := bool(whole.per_million) and without.per_million is not None:
         # Money for a sample goes with the seconds for it, so the draws of the one are those of the other.
         gain = (without.per_million or 0.0) / (whole.per_million or 1.0) - 1
         hourly = (1 + gain) * whole.seconds_per_sample / without.seconds_per_sample

@@ -123,6 +123,26 @@ def test_faults_of_the_economics_have_their_place(hetsim, scenarios, old, new, w
     assert "s.yaml:" in done.stderr
 
 
+def test_a_fault_of_an_edit_in_the_scenario_has_its_place(hetsim, scenarios):
+    text = (scenarios / "retire_k80.yaml").read_text().replace("costs/", f"{scenarios}/costs/")
+    text = text.replace("[retire node old1, retire node old2]", "[retire node old1, retire node old9]")
+    (hetsim.folder / "s.yaml").write_text(text)
+    line = next(i for i, row in enumerate(text.splitlines(), 1) if "without the K80s" in row)
+    column = text.splitlines()[line - 1].rindex("retire node old9") + 1
+    done = hetsim("whatif", "s.yaml", "-q")
+    assert done.returncode == 2
+    assert f's.yaml:{line}:{column}: edit "retire node old9": there is no node "old9"' in done.stderr
+
+
+def test_a_smaller_budget_is_kept_after_a_larger_one(hetsim, scenarios):
+    scenario = scenarios / "buy_under_budget.yaml"
+    large = hetsim.json("whatif", scenario, "--budget", "22000", "-q")["purchases"]
+    small = hetsim.json("whatif", scenario, "--budget", "12000", "-q")["purchases"]
+    assert large["best"]["spent"] > 12000
+    assert max(spent for spent, _ in small["planned"]) <= 12000
+    assert small["considered"] == small["ruled_out"] + len(small["planned"]) + small["infeasible"]
+
+
 def test_a_frame_for_notebooks(hetsim, scenarios):
     import hetsim as package
 

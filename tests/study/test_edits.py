@@ -1,9 +1,12 @@
 """Edits: each does what it says and nothing else, and what cannot be done is told with a way out."""
 
+from dataclasses import replace
+
 import pytest
 from study_world import cluster
 
 from hetsim.errors import InputError
+from hetsim.hardware import Link, Wire
 from hetsim.study.edits import edited
 
 HERE = cluster()
@@ -81,6 +84,13 @@ def test_a_type_out_of_the_catalogue_brings_its_facts_and_no_price():
         (["move old9 to b"], 'there is no device "old9"', ""),
         (["link a fast"], "expected a bandwidth", ""),
         (["cap old at 60 W, 0.5 x slower"], "expected 1 or more", ""),
+        (["cap old at 0 W, 2 x slower"], "got a cap of 0 W", ""),
+        (["cap old at 101 W, 2 x slower"], "no more than the 100 W that it takes now", ""),
+        (["cap old at 60 W, 2000000 x slower"], "1000000 at most", ""),
+        (["price old 1" + "0" * 400], "got a price of inf", ""),
+        (["link a 0"], "expected a bandwidth of 1 byte per second or more", ""),
+        (["network 0 Gbit/s"], "expected a bandwidth of 1 byte per second or more", ""),
+        (["buy 1 new into new old1"], 'there is a device "old1"', ""),
         (["retire old0", "retire old0"], 'there is no device "old0"', ""),
         (["retire node a", "retire node b"], "leave no device in the cluster", ""),
         (["sell old0"], "is no edit", "Write: buy N TYPE into NODE"),
@@ -93,3 +103,34 @@ def test_what_cannot_be_done_is_told(edits, what, mend):
     assert what in problem.what
     assert mend in problem.help
     assert problem.where.startswith("edit")
+
+
+SLOTS = Wire(("old0", "a"), Link("riser", 0.0, 1e10)), Wire(("old1", "a"), Link("riser", 0.0, 1e10))
+WIRED_NODE = replace(HERE, nodes=tuple(replace(node, wires=SLOTS if node.name == "a" else ()) for node in HERE.nodes))
+WIRED_CLUSTER = replace(HERE, wires=(Wire(("a", "b"), Link("cable", 1e-5, 1e9)),))
+
+
+@pytest.mark.parametrize(
+    ("here", "edit"),
+    [
+        (WIRED_NODE, "buy 1 new into a"),
+        (WIRED_NODE, "move new0 to a"),
+        (WIRED_NODE, "replace old0 by new"),
+        (WIRED_NODE, "link a 1 GB/s"),
+        (WIRED_CLUSTER, "buy 1 new into new c"),
+        (WIRED_CLUSTER, "network 1 GB/s"),
+    ],
+)
+def test_what_would_need_other_wires_is_refused_rather_than_left_without_effect(here, edit):
+    with pytest.raises(InputError, match="wires"):
+        edited(here, [edit])
+
+
+def test_beside_wires_all_else_can_be_edited():
+    assert names(edited(WIRED_CLUSTER, ["buy 1 new into a"]))["a"][-1] == ("new1", "new")
+    assert names(edited(WIRED_NODE, ["retire old1", "buy 1 new into b"]))["a"] == [("old0", "old")]
+
+
+def test_a_bought_device_is_called_like_no_node():
+    here = edited(HERE, ["buy 1 old into new new1"]).cluster
+    assert names(edited(here, ["buy 1 new into a"]))["a"][-1] == ("new2", "new")

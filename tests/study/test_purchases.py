@@ -11,7 +11,7 @@ from study_world import BATCH, NEW, OLD, cluster, estimator
 
 from hetsim.economics import Power, Price
 from hetsim.errors import InputError
-from hetsim.hardware import Link
+from hetsim.hardware import Link, Wire
 from hetsim.study.bound import ClusterBound
 from hetsim.study.edits import Variant, edited
 from hetsim.study.purchases import Limits, all_variants, purchases
@@ -83,6 +83,41 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
     whole = purchases(estimates, KINDS, LIMITS, Here())
     assert (second.best, second.front) == (whole.best, whole.front)
     assert rest.done == len(second.purchases) - 5
+
+
+@pytest.mark.parametrize("narrow", [Limits(1000.0), Limits(3000.0, 600.0)], ids=["less money", "less power"])
+def test_what_was_planned_within_wider_limits_is_neither_bought_nor_counted_within_narrower_ones(tmp_path, narrow):
+    estimates, journal = world(), tmp_path / "journal.jsonl"
+    wide = purchases(estimates, KINDS, LIMITS, Here(), journal=journal)
+    again = Here()
+    found = purchases(estimates, KINDS, narrow, again, journal=journal)
+    fresh = purchases(estimates, KINDS, narrow, Here())
+    assert wide.best.spent > narrow.budget or narrow.power_w is not None
+    assert len(found.purchases) + found.ruled_out + found.infeasible == found.considered == fresh.considered
+    assert max(row.spent for row in found.purchases) <= narrow.budget
+    assert (found.best, found.front) == (fresh.best, fresh.front)
+    assert again.done <= len(fresh.purchases), "what both allow is taken from the file"
+
+
+def test_a_line_that_was_cut_off_is_planned_again(tmp_path):
+    estimates, journal = world(), tmp_path / "journal.jsonl"
+    whole = purchases(estimates, KINDS, LIMITS, Here(), journal=journal)
+    text = journal.read_text()
+    journal.write_text(text[:-40])
+    rest = Here()
+    assert purchases(estimates, KINDS, LIMITS, rest, journal=journal) == whole
+    assert rest.done == 1
+    after = Here()
+    assert purchases(estimates, KINDS, LIMITS, after, journal=journal) == whole
+    assert after.done == 0, "the new line does not hang on the one that was cut off"
+
+
+def test_a_cluster_of_wires_can_be_bought_for():
+    here = cluster(slots=3, old_type=PRICED_OLD)
+    wired = replace(here, wires=(Wire(("a", "b"), here.network),))
+    found = purchases(estimator(wired), KINDS, Limits(1000.0), Here())
+    assert found.best.spent <= 1000
+    assert found.considered > 1
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pytest
 from study_world import NEW, OLD, cluster, estimator
 
 from hetsim.economics import Economics, Power, Price
+from hetsim.errors import InputError
 from hetsim.hardware import Link
 from hetsim.study.edits import Variant
 from hetsim.study.hinges import hinges
@@ -76,3 +77,25 @@ def _both(here):
     from hetsim.study.edits import edited
 
     return Variant("with", here), edited(here, ["retire node a"])
+
+
+GIVEN = {kind: replace(kind_of, price=Price(0.0, 3600.0)) for kind, kind_of in (("old_type", OLD), ("new_type", NEW))}
+
+
+def test_where_nothing_costs_anything_the_throughput_decides():
+    """Devices that are written off, with power for nothing: 0 for 0 says nothing of which to keep."""
+    free = estimator(cluster(network=FREE, **GIVEN), economics=Economics("EUR", 0.0, 1.0))
+    unpriced = estimator(cluster(network=FREE), economics=Economics())
+    assert whole(free).per_million == 0
+    assert [row.verdict for row in worths(free, whole(free))] == [row.verdict for row in worths(unpriced, whole(unpriced))]
+    assert retirements(free, whole(free), steps=2) == ()
+    now, _ = hinges(free, ["retire old1"])
+    assert now == pytest.approx(hinges(unpriced, ["retire old1"])[0])
+    assert now < 0
+
+
+def test_where_the_variant_alone_costs_nothing_no_size_is_made_up():
+    dear_new = {**GIVEN, "new_type": NEW}
+    estimates = estimator(cluster(network=FREE, **dear_new), economics=Economics("EUR", 0.0, 1.0))
+    with pytest.raises(InputError, match="costs nothing any more"):
+        hinges(estimates, ["retire new0"])
