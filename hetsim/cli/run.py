@@ -146,8 +146,13 @@ def execute(
 ) -> list[Measurement]:
     """Run `plans` (by label) of one network for real, their steps in alternation. Raises RunError where a rank fails."""
     from executor.launch import run as launch
+    from hetsim.models.unequal import unequal_layers
+    from hetsim.models.zoo import build
 
     scenario = session.scenario
+    if any(len(plan.replicas) > 1 or plan.replicas[0].microbatches > 1 for plan in plans.values()):
+        for sentence in unequal_layers(build(spec, scenario.seed).model):
+            talk(f"{spec.name}: {sentence}")
     lead_in_steps = 1 if len(plans) > 1 else 0
     measure = replace(scenario.measure, steps=steps or scenario.measure.steps, lead_in_steps=lead_in_steps)
     with progress(f"running {spec.name}", quiet=quiet) as report:
