@@ -22,6 +22,7 @@ from calibration.table import Closing, Conditions, closing, conditions, cost_tab
 from calibration.workers import Workers
 from hetsim.costs import CostTable, Operation
 from hetsim.costs.files import write_layer_costs, write_transfer_costs
+from hetsim.economics import Power
 from hetsim.hardware import Cluster, Device
 from hetsim.scenario.types import Scenario
 from hetsim.workload import Chain
@@ -83,6 +84,19 @@ class Calibration:
     def fingerprints(self) -> Mapping[str, Mapping[str, Any]]:
         """Device type -> what its timings depend on."""
         return self._prints
+
+    @property
+    def powers(self) -> dict[str, Power]:
+        """Device type -> what its devices drew while their layers were timed and before that, where they told."""
+        busy: dict[str, list[float]] = {}
+        idle: dict[str, list[float]] = {}
+        for row in self._rows("layers"):
+            if "power_w" in row:
+                busy.setdefault(row["device_type"], []).append(statistics.median(row["power_w"]))
+            if "idle_w" in row:
+                idle.setdefault(row["device_type"], []).append(row["idle_w"])
+        # The least: a worker that starts when another has just ended finds its device warm.
+        return {kind: Power(statistics.median(w), min(idle[kind]) if kind in idle else None) for kind, w in busy.items()}
 
     def outdated(self) -> dict[str, Mapping[str, Any]]:
         """Device type -> the fingerprint under which it was last measured, where nothing is on file under today's."""
