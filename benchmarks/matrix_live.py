@@ -168,12 +168,12 @@ def measured_plans(session: Session, spec: NetworkSpec, budget_s: float) -> tupl
     return planned, plans
 
 
-def pair_cases(name: str, folder: Path, budget_s: float) -> Iterator[Case]:
-    """All cases of one pair of cores."""
+def pair_cases(name: str, folder: Path, budget_s: float, networks: Sequence[str] | None = None) -> Iterator[Case]:
+    """All cases of one pair of cores; of `networks` alone, where some are named."""
     cores = usable_cores()
     path = folder / f"{name}.yaml"
     write_text(path, SCENARIO.format(name=name, isa=PAIRS[name], full=[[cores[0]]], capped=[[cores[1]]]))
-    session = Session(path, None, folder / "costs")
+    session = Session(path, networks, folder / "costs")
     measure(session, curve_points(session), budget_s, quiet=False)
     found = {spec.name: measured_plans(session, spec, budget_s) for spec in session.scenario.networks}
     session.calibration.check_speed()
@@ -368,12 +368,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("runs/matrix"), help="where costs, logs, cases and figures go")
     parser.add_argument("--budget", type=float, default=4.0, help="seconds for a point of the calibration")
+    parser.add_argument("--networks", nargs="*", help="only these networks, on the pairs of cores")
     parser.add_argument("--from-cases", type=Path, help="run nothing; report what this file of cases has")
     parser.add_argument("--only", nargs="*", choices=[*PAIRS, *CROWDED], help="only these clusters")
     options = parser.parse_args()
     rows: list[Case] = read_cases(options.from_cases) if options.from_cases else []
     for name in () if rows else options.only or [*PAIRS, *CROWDED]:
-        rows += pair_cases(name, options.folder, options.budget) if name in PAIRS else crowded_cases(name, options.folder)
+        if name in PAIRS:
+            rows += pair_cases(name, options.folder, options.budget, options.networks)
+        else:
+            rows += crowded_cases(name, options.folder)
         write_cases(options.folder / "cases.csv", rows)
     draw(rows, options.folder / "matrix.svg")
     sys.stdout.write(report(rows))
