@@ -200,7 +200,7 @@ def predict(
 @app.command(
     epilog="Examples:  hetsim run scenarios/mixed_cpu.yaml --steps 10   ·   "
     "hetsim run scenarios/mixed_cpu.yaml --network gpt --plan 'fast0[0:8] 12/1 | slow0[0:8] 4/1'   ·   "
-    "hetsim run cluster.yaml --slurm > job.sh"
+    "hetsim run cluster.yaml --slurm"
 )
 def run(
     scenario: ScenarioPath,

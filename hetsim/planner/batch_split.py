@@ -26,6 +26,7 @@ import numpy as np
 
 from hetsim.costs import CostModel
 from hetsim.exchange import Bucket, buckets
+from hetsim.hardware import Device, Node
 from hetsim.plan import Plan, Replica, Stage
 from hetsim.planner.by_number import ByNumber
 from hetsim.planner.exchange_floor import ExchangeFloor
@@ -69,7 +70,7 @@ class BatchSplit:
         for members in self._sets(least):
             if members @ largest < self.training.global_batch:
                 continue
-            if (proposal := self._solve(members, cutoff)) is None:
+            if (proposal := self._solve(self._first(members), cutoff)) is None:
                 continue
             found = sorted([*found, proposal], key=lambda row: row.objective_s)[:keep]
             if len(found) == keep:
@@ -182,45 +183,45 @@ class BatchSplit:
             if low_s >= cutoff or tried >= MOST_TRIED + keep:
                 break
             wanted = members if least is None else np.minimum(np.maximum(members, least), [len(pool) for pool in self.pools])
-            for placed in (wanted, self._packed(wanted) if least is None else wanted):
+            for placed in dict.fromkeys(map(tuple, (self._first(wanted), *([self._near(wanted)] if least is None else ())))):
                 if (proposal := self._solve(placed, cutoff)) is not None:
                     found = sorted({row.plan: row for row in (*found, proposal)}.values(), key=lambda row: row.objective_s)
                     found = found[:keep]
                     cutoff = found[-1].objective_s if len(found) == keep else np.inf
         return found
 
-    def _packed(self, members: Ints) -> Ints:
-        """As many devices of each type in few nodes: node by node, the one first that has most of what is still wanted.
+    def _near(self, members: Ints) -> list[tuple[str, ...]]:
+        """For each pool so many devices, in few nodes: node by node, the one first that has most of what is still wanted.
 
-        The bounds know numbers alone, but gradients cross fewer wires between fewer nodes.
+        The bounds know numbers of devices of each type alone, but gradients cross fewer wires between fewer nodes.
         """
-        node_of = {device.name: device.node for device in self.costs.cluster.devices}
-        nodes = {number: {node_of[name] for name in pool.devices} for number, pool in enumerate(self.pools)}
+        pool_of = {name: number for number, pool in enumerate(self.pools) for name in pool.devices}
         wanted: Counter[str] = Counter()
         for pool, count in zip(self.pools, members, strict=True):
             wanted[pool.device_type] += int(count)
-        placed = np.zeros_like(members)
-        places: dict[str, list[int]] = {}
-        for number, names in nodes.items():
-            for name in names:
-                places.setdefault(name, []).append(number)
+        chosen: list[list[str]] = [[] for _ in self.pools]
+        left = list(self.costs.cluster.nodes)
 
-        def given(node: str) -> dict[int, int]:
-            """Pool -> how many of its devices this node would give."""
-            left, rows = wanted.copy(), {}
-            for number in places[node]:
-                pool = self.pools[number]
-                rows[number] = min(left[pool.device_type], len(pool) - int(placed[number]))
-                left[pool.device_type] -= rows[number]
+        def given(node: Node) -> list[Device]:
+            """What this node would give."""
+            still, rows = wanted.copy(), []
+            for device in node.devices:
+                if device.name in pool_of and still[device.type]:
+                    still[device.type] -= 1
+                    rows.append(device)
             return rows
 
-        while wanted.total() and places:
-            best = max(places, key=lambda node: sum(given(node).values()))
-            for number, count in given(best).items():
-                placed[number] += count
-                wanted[self.pools[number].device_type] -= count
-            del places[best]
-        return placed
+        while wanted.total() and left:
+            best = max(left, key=lambda node: len(given(node)))
+            for device in given(best):
+                chosen[pool_of[device.name]].append(device.name)
+                wanted[device.type] -= 1
+            left.remove(best)
+        return [tuple(names) for names in chosen]
+
+    def _first(self, members: Ints) -> list[tuple[str, ...]]:
+        """For each pool so many devices, the first ones: all the same where they are alike."""
+        return [pool.devices[:size] for pool, size in zip(self.pools, members, strict=True)]
 
     def _largest_below(self, cutoff: float) -> Ints:
         """For each pool, the largest share that costs a device less than `cutoff` even without exchange."""
@@ -231,19 +232,19 @@ class BatchSplit:
         by_type = {kind: largest(options) for kind, options in self._alone.items()}
         return np.array([by_type[pool.device_type] for pool in self.pools])
 
-    def _solve(self, members: Ints, cutoff: float) -> Proposal | None:
-        """The best split over the first `members[p]` devices of each pool p, if it is better than `cutoff`."""
-        used = [(pool, int(size)) for pool, size in zip(self.pools, members, strict=True) if size]
-        names = {name for pool, size in used for name in pool.devices[:size]}
-        devices = tuple(device.name for device in self.costs.cluster.devices if device.name in names)
+    def _solve(self, members: Sequence[tuple[str, ...]], cutoff: float) -> Proposal | None:
+        """The best split over just these devices of each pool, if it is better than `cutoff`."""
+        used = [(pool, names) for pool, names in zip(self.pools, members, strict=True) if names]
+        taking_part = {name for _, names in used for name in names}
+        devices = tuple(device.name for device in self.costs.cluster.devices if device.name in taking_part)
         options = self._options(devices)
-        groups = [Group(size, options[pool.device_type]) for pool, size in used]
+        groups = [Group(len(names), options[pool.device_type]) for pool, names in used]
         best = smallest_maximum(groups, self.training.global_batch, below=cutoff)
         if best is None:
             return None
         replicas: dict[str, Replica] = {}
-        for (pool, size), shares in zip(used, best.shares, strict=True):
-            for name, share in zip(pool.devices[:size], shares, strict=True):
+        for (pool, names), shares in zip(used, best.shares, strict=True):
+            for name, share in zip(names, shares, strict=True):
                 count = _cheapest_count(options[pool.device_type], share)
                 replicas[name] = Replica((Stage(name, 0, len(self.costs.chain)),), share, count)
         plan = Plan(tuple(replicas[name] for name in devices))

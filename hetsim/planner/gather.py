@@ -15,7 +15,7 @@ from hetsim.planner.drafting import proposals
 from hetsim.planner.joint import JointSearch
 from hetsim.planner.kinds import kinds_of
 from hetsim.planner.pipelines import PipelineSearch
-from hetsim.planner.pools import pools_of
+from hetsim.planner.pools import pools_of, pools_within_nodes
 from hetsim.planner.result import Proposal, Reason, Rejection
 from hetsim.planner.watch import Watch
 from hetsim.scenario.types import Search
@@ -119,6 +119,10 @@ def data_parallel(costs: CostModel, training: Training, search: Search, take: Ta
         for number, pool in enumerate(whole):
             if members[number] < len(pool):
                 found += split.best(least=[members[number] + 1 if p == number else 0 for p in range(len(whole))])
+    if split.many or not all(pool.alike for pool in whole):
+        # Sets by number go by what devices take; whether they are near each other they do not see.
+        for near in pools_within_nodes(costs.cluster, whole):
+            found += BatchSplit(costs, training, near, counts).best()
     for proposal in found:
         take(proposal)
     return Family("data parallel", split.bound_s(), split.considered, split.rejections())

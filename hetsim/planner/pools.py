@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hetsim.hardware import Cluster, Link, Node
@@ -45,6 +45,25 @@ def pools_of(cluster: Cluster, device_types: Iterable[str]) -> tuple[Pool, ...]:
     if math.prod(len(names) + 1 for names in members.values()) > MOST_COMBINATIONS:
         return tuple(Pool(kind, tuple(names), alike=False) for kind, names in by_type.items())
     return tuple(Pool(kind, tuple(names)) for (kind, _), names in members.items())
+
+
+def pools_within_nodes(cluster: Cluster, pools: Sequence[Pool]) -> Iterator[tuple[Pool, ...]]:
+    """The pools of each node by itself, of nodes that are alike one; of devices in `pools` alone."""
+    wanted = {name for pool in pools for name in pool.devices}
+    seen = set()
+    for node in cluster.nodes:
+        by_type: dict[str, list[str]] = defaultdict(list)
+        for device in node.devices:
+            if device.name in wanted:
+                by_type[device.type].append(device.name)
+        look = (
+            tuple((kind, len(names)) for kind, names in by_type.items()),
+            node.link.latency_s,
+            node.link.bandwidth_bytes_per_s,
+        )
+        if by_type and look not in seen:
+            seen.add(look)
+            yield tuple(Pool(kind, tuple(names)) for kind, names in by_type.items())
 
 
 def pick(pools: Sequence[Pool], order: Iterable[int]) -> tuple[str, ...]:
