@@ -22,6 +22,7 @@ from calibration.table import Closing, Conditions, closing, conditions, cost_tab
 from calibration.workers import Workers
 from hetsim.costs import CostTable, Operation
 from hetsim.costs.files import write_layer_costs, write_transfer_costs
+from hetsim.economics import Power
 from hetsim.hardware import Cluster, Device
 from hetsim.scenario.types import Scenario
 from hetsim.workload import Chain
@@ -70,14 +71,32 @@ class Calibration:
         self._directory = directory
         self._store = SampleStore(directory)
         self._prints: dict[str, Mapping[str, Any]] = {
-            name: fingerprint(device, scenario.cluster.device_types[name])
+            name: fingerprint(device, scenario.cluster.device_types[name], scenario.cluster.node_of(device.name))
             for name, device in _representatives(scenario.cluster).items()
         }
+        self.identities = {
+            name: {key: value for key, value in found.items() if key not in ("method", "environment")}
+            for name, found in self._prints.items()
+        }
+        """Device type -> what its first device physically is, today."""
 
     @property
     def fingerprints(self) -> Mapping[str, Mapping[str, Any]]:
         """Device type -> what its timings depend on."""
         return self._prints
+
+    @property
+    def powers(self) -> dict[str, Power]:
+        """Device type -> what its devices drew while their layers were timed and before that, where they told."""
+        busy: dict[str, list[float]] = {}
+        idle: dict[str, list[float]] = {}
+        for row in self._rows("layers"):
+            if "power_w" in row:
+                busy.setdefault(row["device_type"], []).append(statistics.median(row["power_w"]))
+            if "idle_w" in row:
+                idle.setdefault(row["device_type"], []).append(row["idle_w"])
+        # The least: a worker that starts when another has just ended finds its device warm.
+        return {kind: Power(statistics.median(w), min(idle[kind]) if kind in idle else None) for kind, w in busy.items()}
 
     def outdated(self) -> dict[str, Mapping[str, Any]]:
         """Device type -> the fingerprint under which it was last measured, where nothing is on file under today's."""
@@ -206,8 +225,8 @@ class Calibration:
     def _measure_links(self, workers: Workers) -> None:
         cluster = self._scenario.cluster
         names = [device.name for device in cluster.devices]
-        with TemporaryDirectory() as folder:
-            meeting = (Path(folder) / "meeting").as_uri()
+        with TemporaryDirectory(dir=self._directory) as folder:  # which other hosts share, where there are any
+            meeting = (Path(folder).resolve() / "meeting").as_uri()
             common: dict[str, Any] = {"do": "links", "names": names, "meeting": meeting} | self._link_sizes()
             results = workers.ask({name: {**common, "rank": rank} for rank, name in enumerate(names)})
         transfers = _merge_stamps(row for name in names for row in results[name])

@@ -1,7 +1,7 @@
 """Times messages and collective operations between the devices, over a process group of the workers. Runs inside a worker.
 
-Every rank notes when it starts and ends on the host's monotonic clock, which all processes of one host share; the
-coordinator takes the time from the last start to the last end.
+Every rank notes when it starts and ends, on the monotonic clock of rank 0's host; the coordinator takes the time from the last
+start to the last end.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from calibration import beside
 from hetsim.costs import Operation
+from hetsim.hardware.clocks import Clocks
+from hetsim.hardware.identity import host_identity
 
 Stamps = list[tuple[int, int]]
 Call = Callable[[], object]
@@ -66,15 +68,18 @@ def time_links(
                     for source, target in ((a, b), (b, a)):
                         operation: Operation = "post_send" if rank == source else "post_receive"
                         rows.append(_row(operation, [device_type], size, _posting(rank, source, target, size, device)))
+        clocks = Clocks(host_identity(), None if backend == "gloo" else dist.new_group(backend="gloo"))
         for members in reduce_groups(len(names)):
             group = dist.new_group(list(members))
+            clocks.compare()
             dist.barrier()
             if rank in members:
                 devices = [names[member] for member in members]
                 for operation, prepare in COLLECTIVES.items():
-                    rows += [
-                        _row(operation, devices, size, _collective(prepare, size, device, group)) for size in reduce_bytes
-                    ]
+                    for size in reduce_bytes:
+                        stamps = _collective(prepare, size, device, group)
+                        common = [(start + clocks.ahead_ns, end + clocks.ahead_ns) for start, end in stamps]
+                        rows.append(_row(operation, devices, size, common))
         alone = [dist.new_group([member]) for member in range(len(names))][rank]
         rows += [_row("bucket", [device_type], *_packing(layers, alone, device)) for layers in PACKED_LAYERS]
         rows += beside.rows(beside.time_beside(rank, len(names), send_bytes, reduce_bytes, device), device_type)
@@ -105,11 +110,11 @@ def _ping_pong(rank: int, a: int, b: int, size: int, device: torch.device) -> St
             dist.recv(value, a)
             dist.send(value, a)
             continue
-        start = time.perf_counter_ns()
+        start = time.monotonic_ns()
         dist.send(value, b)
         dist.recv(value, b)
         _settle(device)
-        end = time.perf_counter_ns()
+        end = time.monotonic_ns()
         if repeat >= 2:
             stamps.append((start, start + (end - start) // 2))
     return stamps
@@ -120,9 +125,9 @@ def _posting(rank: int, source: int, target: int, size: int, device: torch.devic
     value, answer = _tensor(size, device), _tensor(4, device)
     stamps: Stamps = []
     for _ in range(_repeats(size)):
-        start = time.perf_counter_ns()
+        start = time.monotonic_ns()
         work = dist.isend(value, target) if rank == source else dist.irecv(value, source)
-        stamps.append((start, time.perf_counter_ns()))
+        stamps.append((start, time.monotonic_ns()))
         assert work is not None
         work.wait()
         dist.recv(answer, target) if rank == source else dist.send(answer, source)
@@ -140,10 +145,10 @@ def _packing(layers: int, alone: dist.ProcessGroup, device: torch.device) -> tup
         for module in (plain, packed):
             loss = module(inputs).sum()
             _settle(device)
-            start = time.perf_counter_ns()
+            start = time.monotonic_ns()
             loss.backward()
             _settle(device)
-            took.append(time.perf_counter_ns() - start)
+            took.append(time.monotonic_ns() - start)
             module.zero_grad()
         stamps.append((0, max(0, took[1] - took[0])))
     return layers * PACKED_WIDTH**2 * 4, stamps
@@ -203,11 +208,11 @@ def _collective(
     stamps: Stamps = []
     for repeat in range(_repeats(size) + 2):
         dist.barrier(group)
-        start = time.perf_counter_ns()
+        start = time.monotonic_ns()
         call()
         _settle(device)
         if repeat >= 2:
-            stamps.append((start, time.perf_counter_ns()))
+            stamps.append((start, time.monotonic_ns()))
     return stamps
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hetsim.costs.model import FEW_IN_FLIGHT
 from hetsim.exchange import buckets
 from hetsim.hardware import Cluster
 from hetsim.plan import Plan, Replica, Stage
 from hetsim.scenario.types import NetworkSpec, Search
 from hetsim.workload import Chain
 
-IN_FLIGHT = 4
+MANY_IN_FLIGHT = 8
 """At most so many microbatches are put in flight to see what that costs; more would only be colder by little."""
 
 CURVE_POINTS = 4
@@ -51,7 +52,7 @@ def curve_points(spec: NetworkSpec, search: Search, cluster: Cluster) -> tuple[P
     batch = spec.training.global_batch
     counts = sorted(m for m in search.microbatches if m > 1 and batch % m == 0)
     pipelined = [
-        Point.of(dict.fromkeys(kinds, batch // m), min(m, IN_FLIGHT)) for m in dict.fromkeys(counts[:1] + counts[-1:])
+        Point.of(dict.fromkeys(kinds, batch // m), min(m, FEW_IN_FLIGHT)) for m in dict.fromkeys(counts[:1] + counts[-1:])
     ]
     several = len(cluster.devices) > 1
     needed = several and {"pipeline"} & set(search.strategies)
@@ -75,7 +76,8 @@ def plan_points(plans: Iterable[Plan], cluster: Cluster) -> tuple[Point, ...]:
         by_count: dict[int, dict[str, int]] = {}
         for replica in plan.replicas:
             pipelined = len(replica.stages) > 1 and replica.microbatches > 1
-            sizes = by_count.setdefault(min(replica.microbatches, IN_FLIGHT) if pipelined else 1, {})
+            most = MANY_IN_FLIGHT if plan.schedule == "gpipe" else FEW_IN_FLIGHT
+            sizes = by_count.setdefault(min(replica.microbatches, most) if pipelined else 1, {})
             for device in replica.devices:
                 sizes.setdefault(cluster.device(device).type, replica.microbatch_samples)
         rows |= dict.fromkeys(Point.of(sizes, in_flight) for in_flight, sizes in by_count.items())

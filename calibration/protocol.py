@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hetsim.hardware import Device, DeviceType
+from hetsim.hardware import Device, DeviceType, Node
 from hetsim.scenario.types import NetworkSpec
 
 
@@ -27,5 +27,8 @@ class Setup:
 
     device: Device
     device_type: DeviceType
+    node: Node | None
+    """Whose address the links are timed over; None: the nodes need none."""
+
     networks: tuple[NetworkSpec, ...]
     seed: int

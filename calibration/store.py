@@ -136,6 +136,8 @@ def _is_point(row: Mapping[str, Any]) -> bool:
         and isinstance(row["fingerprint"], dict)
         and _is_number(row["at_s"])
         and all(map(_are_timings, layers))
+        and _are_timings(row.get("power_w", [0.0]))
+        and _is_number(row.get("idle_w", 0.0))
     )
 
 

@@ -22,6 +22,8 @@ from calibration.timing import InPlaceTimer, MarkedStep, PlainStep
 from hetsim.costs import LOSS
 from hetsim.hardware.binding import pin, torch_device
 from hetsim.hardware.canary import Canary
+from hetsim.hardware.power import drawn_w
+from hetsim.hardware.reach import use_interface_of
 from hetsim.models.intake import layer_names
 from hetsim.models.zoo import build
 from hetsim.plain import from_plain
@@ -50,6 +52,8 @@ def main() -> None:
     os.dup2(2, 1)  # whatever the user's own code prints goes to the log, not between the replies
     setup = from_plain(Setup, json.loads(sys.stdin.readline()))
     pin(setup.device, setup.device_type)
+    if setup.node is not None:
+        use_interface_of(setup.node)
     worker = _Worker(setup, replies)
     gc.disable()
     while (line := sys.stdin.readline()) and (command := json.loads(line))["do"] != "stop":
@@ -62,6 +66,7 @@ class _Worker:
     def __init__(self, setup: Setup, replies: TextIO) -> None:
         self._device = torch_device(setup.device, setup.device_type)
         self._canary = Canary(self._device)
+        self._idle_w = drawn_w(self._device)
         self._networks = {spec.name: spec for spec in setup.networks}
         self._type = setup.device_type.name
         self._seed = setup.seed
@@ -99,11 +104,12 @@ class _Worker:
             marked = timer.marked_step(inputs, targets, in_flight)
             plain = timer.plain_step(inputs, targets) if in_flight == 1 else None
             accumulation_s = timer.accumulation_s(inputs, targets) if accumulate else None
-            rounds.append(_Round(canary_s, marked, plain, accumulation_s, watch.crowded))
+            rounds.append(_Round(canary_s, marked, plain, accumulation_s, watch.crowded, drawn_w(self._device)))
             median_s = summarise([r.marked.total_s for r in _kept(rounds)]).median_s
             self._reply("progress", {"count": len(rounds), "median_s": median_s})
         held = self._held(timer, names, inputs, targets) if in_flight == 1 else {}
-        self._reply("result", _samples(names, rounds) | held)
+        told = {"idle_w": self._idle_w} if self._idle_w is not None else {}
+        self._reply("result", _samples(names, rounds) | held | told)
         while not select.select([sys.stdin], [], [], 0)[0]:
             timer.plain_step(inputs, targets)
 
@@ -148,6 +154,9 @@ class _Round:
     accumulation_s: float | None
     crowded: bool
     """Whether another program took the core meanwhile."""
+
+    power_w: float | None = None
+    """What the device drew at the end; None where it does not tell."""
 
 
 def _kept(rounds: list[_Round]) -> list[_Round]:
@@ -198,4 +207,5 @@ def _samples(names: list[str], rounds: list[_Round]) -> dict[str, Any]:
         "canary_s": [r.canary_s for r in kept],
         "rounds": len(rounds),
         "crowded_rounds": sum(r.crowded for r in rounds),
+        **({"power_w": told} if (told := [r.power_w for r in kept if r.power_w is not None]) else {}),
     }

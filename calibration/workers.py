@@ -22,6 +22,7 @@ from calibration.protocol import Setup
 from hetsim.errors import CalibrationError, Problem
 from hetsim.hardware import Cluster, Device
 from hetsim.hardware.binding import environment
+from hetsim.hardware.reach import command_on, is_remote, spans_hosts
 from hetsim.lifeline import parent_environment
 from hetsim.plain import to_plain
 from hetsim.scenario.types import NetworkSpec
@@ -105,20 +106,24 @@ class Workers:
         return False
 
     def _start(self, device: Device) -> None:
-        device_type = self._cluster.device_types[device.type]
+        device_type, node = self._cluster.device_types[device.type], self._cluster.node_of(device.name)
+        far = is_remote(node)
+        command, environ = command_on(node, [sys.executable, "-m", "calibration.start"], environment(device, device_type))
         with self._log(device.name).open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "calibration.start"],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, **parent_environment(), **environment(device, device_type)},
+                env=environ if far else {**environ, **parent_environment()},
                 start_new_session=True,
             )
         self._processes[device.name] = process
         threading.Thread(target=self._listen, args=(device.name, process), daemon=True).start()
-        self._write(device.name, json.dumps(to_plain(Setup(device, device_type, self._networks, self._seed))))
+        addressed = node if spans_hosts(self._cluster, self._devices) else None
+        setup = Setup(device, device_type, addressed, self._networks, self._seed)
+        self._write(device.name, json.dumps(to_plain(setup)))
 
     def _listen(self, name: str, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

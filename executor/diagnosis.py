@@ -12,6 +12,7 @@ from typing import Any
 from executor.heartbeat import Beat, read_beat
 from executor.job import Job
 from hetsim.errors import Problem, RankError
+from hetsim.hardware.reach import is_remote
 
 
 def has_failed(job: Job, device: str, exit_code: int | None) -> bool:
@@ -28,11 +29,13 @@ def death(job: Job, exit_codes: Mapping[str, int | None]) -> RankError:
     failed = {device: code for device, code in exit_codes.items() if code is not None and has_failed(job, device, code)}
     words = {device: _last_words(job, device) for device in failed}
     gone = [device for device, code in failed.items() if code < 0 or not words[device].message]
+    if len(gone) > 1 and all(code > 0 for code in failed.values()):  # an agent's, which ends all workers when one has ended
+        gone = sorted(gone, key=lambda device: _when(read_beat(job.folder(device).heartbeat)))[:1]
     culprits = gone or sorted(failed, key=lambda device: words[device].when_ns)[:1]
     problems = []
     for device in culprits:
         code = failed[device]
-        ended = f"ended with exit code {code}" + ("" if code else " before its work was done")
+        ended = f"ended with exit code {code}" + (_last_line(job, device) if code else " before its work was done")
         said = f"raised {words[device].message}" if words[device].message else ended
         how = f"was killed by {_signal_name(code)}" if code < 0 else said
         problems.append(_problem(job, device, how, others=len(failed) - len(culprits)))
@@ -73,14 +76,26 @@ def _last_words(job: Job, device: str) -> _Words:
         return _Words(float("inf"), "")
 
 
+def _last_line(job: Job, device: str) -> str:
+    """The end of the log of a worker that left no word, as ssh does that finds no way."""
+    log = job.folder(device).log
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f" ({lines[-1].strip()})" if lines else ""
+
+
 def _problem(job: Job, device: str, how: str, *, others: int) -> Problem:
     rank, beat, folder = job.devices.index(device), read_beat(job.folder(device).heartbeat), job.folder(device)
     echo = f"; {others} other rank{'s' if others > 1 else ''} ended because of it" if others else ""
     return Problem(
-        f"rank {rank} (device {device} on host {platform.node()})",
+        f"rank {rank} (device {device} on host {_host(job, device)})",
         f"{how}, {_doing(job, beat)}{echo}",
         f"Its log is {folder.log}; the finished steps are kept beside it",
     )
+
+
+def _host(job: Job, device: str) -> str:
+    node = job.cluster.node_of(device)
+    return node.address or (node.name if is_remote(node) else platform.node())
 
 
 def _doing(job: Job, beat: Beat | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from executor.batches import Batches
 from executor.gradients import GradientExchange
 from executor.groups import Groups
 from executor.job import Job
@@ -143,13 +144,16 @@ class Execution:
             learnable = [p for layer in mine.layers.values() for p in layer.parameters() if p.requires_grad]
             self._optimizers[mine.number] = make_optimizer(learnable, training) if learnable else None
 
-    def load(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What this worker needs of a global batch, on its device."""
+    def load(self, batches: Batches, step: int) -> tuple[Tensor | None, Tensor | None]:
+        """What this worker needs of the batch of `step`, on its device."""
         place, mine = self._place, None
+        if not (place.has_first or place.has_last):
+            return None, None
+        inputs, targets = batches.share(step, place.samples)
         if place.has_first:
-            mine = inputs[place.samples].to(self._device)
+            mine = inputs.to(self._device)
             mine = mine.to(self._dtype) if mine.is_floating_point() else mine
-        return mine, targets[place.samples].to(self._device) if place.has_last else None
+        return mine, targets.to(self._device) if place.has_last else None
 
     def step(self, inputs: Tensor | None, targets: Tensor | None) -> Tensor | None:
         """One training step; returns this worker's share of the loss where it has the last stage."""
@@ -169,6 +173,25 @@ class Execution:
         """After the first step: do what is done once."""
         for mine in self._held:
             mine.exchange.rebuild_buckets()
+
+    def state(self) -> list[dict[str, Any]]:
+        """All that training has changed: the layers and the optimizer of each stage held."""
+        return [
+            {
+                "layers": {i: layer.state_dict() for i, layer in mine.layers.items()},
+                "optimizer": None if (optimizer := self._optimizers[mine.number]) is None else optimizer.state_dict(),
+            }
+            for mine in self._held
+        ]
+
+    def take_state(self, state: Sequence[dict[str, Any]]) -> None:
+        """Go on from what `state` told."""
+        for mine, row in zip(self._held, state, strict=True):
+            for i, layer in mine.layers.items():
+                layer.load_state_dict(row["layers"][i])
+            optimizer = self._optimizers[mine.number]
+            if optimizer is not None:
+                optimizer.load_state_dict(row["optimizer"])
 
     def save_parameters(self, path: Path) -> None:
         """Write the state of each layer held, by its index in the chain."""

@@ -16,7 +16,7 @@ class Beat:
     """The last thing a worker set out to do."""
 
     when_ns: int
-    """On the host's monotonic clock."""
+    """On the monotonic clock of the first worker's host."""
 
     request: int
     """Index of the request that is being run; -1 before the first."""
@@ -44,6 +44,16 @@ class Heartbeat:
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), _BYTES)
         self._place = "-1 0"
+        self.ahead_ns = 0
+        """How far the clock is ahead of this host's by which the beats of all workers are told."""
+
+    def now_ns(self) -> int:
+        """The present moment, on the clock that is common to all workers once they have met."""
+        return time.monotonic_ns() + self.ahead_ns
+
+    def flush(self) -> None:
+        """Let other hosts see it that share the folder; those of this host see it at once."""
+        self._memory.flush()
 
     def at(self, request: int, step: int) -> None:
         """From now on the worker is in `step` of `request`."""
@@ -62,7 +72,7 @@ class Heartbeat:
         self.work(_FINISHED)
 
     def _beat(self, state: str, doing: str) -> None:
-        text = f"{time.monotonic_ns()} {self._place} {state} {doing}"
+        text = f"{self.now_ns()} {self._place} {state} {doing}"
         self._memory[:] = text.encode("ascii", "replace").ljust(_BYTES)[:_BYTES]
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hetsim.errors import InputError, PlanError, Problem
 from hetsim.files import write_text
@@ -25,7 +26,7 @@ from hetsim.workload import Chain, Training
 JOB_FILE = "job.json"
 
 _FORMAT = "hetsim job"
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class RunRequest:
 
     name: str
     plan: Plan
+    recorded: bool = True
+    """Whether every action is recorded, rather than the updates alone, with which a step ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,10 @@ class Folder:
         """All that the worker printed."""
         return self.path / "log.txt"
 
+    def checkpoint(self, step: int) -> Path:
+        """The worker's state at the beginning of a step."""
+        return self.path / f"checkpoint-{step}.pt"
+
     def parameters(self, request: int) -> Path:
         """The worker's share of the parameters after the last step of a request."""
         return self.path / f"parameters-{request}.pt"
@@ -80,6 +87,12 @@ class Job:
     log_dir: Path
     keep_parameters: bool = False
     """Whether each worker saves its layers after the last step."""
+
+    checkpoint_steps: int = 0
+    """After how many steps each worker keeps its state, to go on from when it is started again; 0: never."""
+
+    identities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Device type -> what its devices were when they were calibrated; a type that was not is left out."""
 
     @property
     def training(self) -> Training:
@@ -148,8 +161,10 @@ def make_job(
     seed: int,
     log_dir: Path,
     keep_parameters: bool = False,
+    checkpoint_steps: int = 0,
+    identities: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Job:
-    """The job of running `requests`. Raises InputError with every reason why one of them cannot be run here."""
+    """The job of running `requests`. Raises PlanError with every reason why one of them cannot be run here."""
     problems = [problem for request in requests for problem in _faults(request, network.training, chain, cluster)]
     if not requests:
         problems.append(Problem("", "there is no plan to run"))
@@ -164,6 +179,8 @@ def make_job(
         seed=seed,
         log_dir=log_dir.resolve(),
         keep_parameters=keep_parameters,
+        checkpoint_steps=checkpoint_steps,
+        identities=identities or {},
     )
 
 

@@ -6,15 +6,16 @@ the run; whatever ends it, no process is left, and finished steps stay on disk.
 
 from __future__ import annotations
 
-import shlex
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from executor import diagnosis
-from executor.heartbeat import read_beat
+from executor.agents import Agents
+from executor.heartbeat import Beat, read_beat
 from executor.job import Job, RunRequest, make_job
 from executor.processes import Processes, orderly_termination
 from executor.results import Results
@@ -29,6 +30,9 @@ POLL_S = 0.2
 
 START_S = 120.0
 """Silence that is borne before the first step, while torch is loaded and the network is built; later `timeout_s` counts."""
+
+CHECKPOINT_STEPS = 10
+"""Between two states that are kept, where a run may be started again."""
 
 GRACE_S = 1.0
 """After a first worker has ended badly: time for the others to end, so that cause and echo can be told apart."""
@@ -61,58 +65,52 @@ def run(
     log_dir: Path,
     seed: int = 0,
     keep_parameters: bool = False,
+    identities: Mapping[str, Mapping[str, Any]] | None = None,
+    max_restarts: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[Measurement]:
     """Run the plans of `requests`, one step of each in turn, and return their measurements in the same order.
 
     `chain` is the network as the plans were made for it. Logs and records go to `log_dir`, a folder for each device; with
-    `keep_parameters` each device also saves its layers there after the last step.
+    `keep_parameters` each device also saves its layers there after the last step. A device that is not what `identities` has for
+    its type (see `hetsim.hardware.identity`) ends the run before it begins.
 
     Raises PlanError with every reason why a plan cannot be run on this machine, before anything is started, and RankError
     when a worker dies, or when none has done anything for `measure.timeout_s`; `executor.results.collect` then finds what
     was finished.
     """
     job = make_job(
-        requests, network, chain, cluster, measure=measure, seed=seed, log_dir=log_dir, keep_parameters=keep_parameters
+        requests,
+        network,
+        chain,
+        cluster,
+        measure=measure,
+        seed=seed,
+        log_dir=log_dir,
+        keep_parameters=keep_parameters,
+        identities=identities,
+        checkpoint_steps=CHECKPOINT_STEPS if max_restarts else 0,
     )
     job.save()
     results = Results(job)
-    with orderly_termination(), Processes(job) as processes:
+    started = Agents(job, max_restarts) if max_restarts else Processes(job)
+    with orderly_termination(), started as processes:
         _Watch(job, processes, results, on_progress).until_done()
     return [measurement for measurement in results.measurements() if measurement is not None]
-
-
-def prepare(job: Job, *, port: int = 29500) -> dict[str, str]:
-    """Write `job` for a start by hand, and return the torchrun command to give on each node: node name -> command.
-
-    The first node, whose name must then be an address, is where all meet, on `port`. All nodes need the job's folder at the
-    same path; `executor.results.collect` reads what the workers of a shared folder wrote.
-    """
-    job.save()
-    counts: dict[str, int] = {}
-    for name in job.devices:
-        node = job.cluster.device(name).node
-        counts[node] = counts.get(node, 0) + 1
-    first = next(iter(counts))
-    meet = f"--nnodes {len(counts)} --master-addr {shlex.quote(first)} --master-port {port}"
-    return {
-        node: f"torchrun {f'{meet} --node-rank {rank}' if len(counts) > 1 else '--standalone'} --nproc-per-node {count} "
-        f"-m executor.worker {shlex.quote(str(job.path))} --on-node {shlex.quote(node)}"
-        for rank, (node, count) in enumerate(counts.items())
-    }
 
 
 class _Watch:
     """The coordinator while the workers work."""
 
     def __init__(
-        self, job: Job, processes: Processes, results: Results, on_progress: Callable[[Progress], None] | None
+        self, job: Job, processes: Processes | Agents, results: Results, on_progress: Callable[[Progress], None] | None
     ) -> None:
         self._job = job
         self._processes = processes
         self._results = results
         self._on_progress = on_progress
-        self._alive_ns = time.monotonic_ns()
+        self._heard_ns = time.monotonic_ns()
+        self._beats: list[Beat | None] = []
         self._patience_s = max(START_S, job.measure.timeout_s)
 
     def until_done(self) -> None:
@@ -143,10 +141,11 @@ class _Watch:
 
     def _check_silence(self) -> None:
         beats = [read_beat(self._job.folder(device).heartbeat) for device in self._job.devices]
-        self._alive_ns = max([self._alive_ns, *(beat.when_ns for beat in beats if beat)])
+        if beats != self._beats:  # by our own clock: another host's has nothing to do with it
+            self._heard_ns, self._beats = time.monotonic_ns(), beats
         if any(beat and beat.request >= 0 for beat in beats):
             self._patience_s = self._job.measure.timeout_s
-        silent_s = (time.monotonic_ns() - self._alive_ns) / 1e9
+        silent_s = (time.monotonic_ns() - self._heard_ns) / 1e9
         if silent_s > self._job.measure.timeout_s:
             stopped = [device for device in self._job.devices if self._processes.is_stopped(device)]
             if stopped or silent_s > self._patience_s:

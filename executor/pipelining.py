@@ -139,6 +139,8 @@ class Pipeline:
         start = recorder.clock.now()
         work = dist.irecv(op.tensor, op.peer, self._group(forward=forward))
         assert work is not None
+        if recorder.is_sparse:
+            return _Awaited(work, action, recorder)
         return _Awaited(recorder.clock.watch(work, lambda end: recorder.add(action, start, end)), action, recorder)
 
     def _group(self, *, forward: bool) -> dist.ProcessGroup:

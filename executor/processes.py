@@ -16,14 +16,16 @@ from typing import Self
 
 from executor.job import Job
 from hetsim.hardware.binding import environment
+from hetsim.hardware.reach import command_on, is_remote, own_address, spans_hosts
 from hetsim.lifeline import parent_environment
 
 
 class Processes:
     """A context manager: the workers live inside the block, and none of them, nor what they started, after it.
 
-    They find each other through a store that this process holds on the loopback interface, on a port that the system chose,
-    so two runs cannot collide.
+    They find each other through a store that this process holds, on a port that the system chose, so two runs cannot collide: on
+    the loopback interface, or where nodes are other hosts, on that which leads to them. Those hosts have to have this project, the
+    scenario's code and the run directory at the same paths as here.
     """
 
     def __init__(self, job: Job) -> None:
@@ -33,13 +35,14 @@ class Processes:
     def __enter__(self) -> Self:
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-        listener = socket.create_server(("127.0.0.1", 0))
+        address = own_address(self._job.cluster, self._job.devices)
+        listener = socket.create_server((address, 0))
         port = listener.getsockname()[1]
         # The store takes the socket over, and closes it.
-        self._store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+        self._store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
         try:
             for rank, device in enumerate(self._job.devices):
-                self._workers[device] = self._start(rank, device, port)
+                self._workers[device] = self._start(rank, device, address, port)
         except BaseException:
             self._end()
             raise
@@ -60,25 +63,28 @@ class Processes:
             return psutil.Process(self._workers[device].pid).status() == psutil.STATUS_STOPPED
         return False
 
-    def _start(self, rank: int, device: str, port: int) -> subprocess.Popen[bytes]:
-        cluster = self._job.cluster
+    def _start(self, rank: int, device: str, address: str, port: int) -> subprocess.Popen[bytes]:
+        cluster, node = self._job.cluster, self._job.cluster.node_of(device)
         variables = {
             **environment(cluster.device(device), cluster.type_of(device)),
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(len(self._job.devices)),
-            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_ADDR": address,
             "MASTER_PORT": str(port),
             "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is ours: no worker opens another
-            "GLOO_SOCKET_IFNAME": _LOOPBACK,
-            "NCCL_SOCKET_IFNAME": _LOOPBACK,
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),  # what we can import, they can
         }
+        if not spans_hosts(cluster, self._job.devices):
+            variables |= {"GLOO_SOCKET_IFNAME": _LOOPBACK, "NCCL_SOCKET_IFNAME": _LOOPBACK}
+        far = is_remote(node)
+        worker = [sys.executable, "-m", "executor.worker", str(self._job.path), "--as-device", device]
+        command, environ = command_on(node, [*worker, "--tied"] if far else worker, variables)
         with self._job.folder(device).log.open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "executor.worker", str(self._job.path), "--as-device", device],
-                env={**os.environ, **parent_environment(), **variables},
-                stdin=subprocess.DEVNULL,
+                command,
+                env=environ if far else {**environ, **parent_environment()},
+                stdin=subprocess.PIPE if far else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -90,6 +96,8 @@ class Processes:
                 os.killpg(worker.pid, signal.SIGKILL)
         for worker in self._workers.values():
             worker.wait()
+            if worker.stdin is not None:
+                worker.stdin.close()
 
 
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from executor.heartbeat import Heartbeat
-from hetsim.schedule import Action
+from hetsim.schedule import Action, Kind
 
 Row = tuple[str, int, int]
 """An action's text, and its start and end in nanoseconds since the start of the step."""
@@ -155,6 +155,9 @@ class Recorder(Generic[MarkT]):
 
     clock: Clock[MarkT]
     heartbeat: Heartbeat
+    is_sparse: bool = False
+    """Whether only updates are recorded, to see what recording costs."""
+
     _spans: list[tuple[str, MarkT, MarkT]] = field(default_factory=list)
     _open: tuple[str, MarkT] | None = None
 
@@ -165,6 +168,8 @@ class Recorder(Generic[MarkT]):
 
     def begin(self, action: Action) -> None:
         """The processor begins `action`."""
+        if self.is_sparse and action.kind is not Kind.UPDATE:
+            return
         text = str(action)
         self.heartbeat.work(text)
         self._open = (text, self.clock.now())
@@ -177,7 +182,8 @@ class Recorder(Generic[MarkT]):
 
     def add(self, action: str, start: MarkT, end: MarkT) -> None:
         """`action` went on beside the computation from `start` to `end`."""
-        self._spans.append((action, start, end))
+        if not self.is_sparse:
+            self._spans.append((action, start, end))
 
     def rows(self) -> list[Row]:
         """The spans of the step; waits for the device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,20 @@ class _Step:
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Device -> its record."""
+
+    attempt: int = 0
+    """How often the run had been started again when these were written."""
+
+    def add(self, row: dict[str, Any], device: str, plan: Plan) -> bool:
+        """Take the record of `device`; whether it completes the step. One that a restart repeats begins anew, unless it was."""
+        if self.is_complete(plan):
+            return False
+        if row["attempt"] > self.attempt:
+            self.rows.clear()
+            self.attempt = row["attempt"]
+        if row["attempt"] == self.attempt:
+            self.rows[device] = row
+        return self.is_complete(plan)
 
     def is_complete(self, plan: Plan) -> bool:
         """Whether every device of the plan has told."""
@@ -69,6 +83,7 @@ class Results:
 
     def __init__(self, job: Job) -> None:
         self._plans = [request.plan for request in job.requests]
+        self._recorded = [request.recorded for request in job.requests]
         self._files = {device: job.folder(device).steps for device in job.devices}
         self._read_bytes = dict.fromkeys(job.devices, 0)
         self._steps: list[dict[int, _Step]] = [{} for _ in job.requests]
@@ -80,8 +95,7 @@ class Results:
         for device, path in self._files.items():
             for row in self._new_rows(device, path):
                 plan, step = self._plans[row["request"]], self._steps[row["request"]].setdefault(row["step"], _Step())
-                step.rows[device] = row
-                if step.is_complete(plan):
+                if step.add(row, device, plan):
                     self._seconds[row["request"]].append(step.seconds)
         return [number for number, count in enumerate(before) if len(self._seconds[number]) > count]
 
@@ -109,7 +123,7 @@ class Results:
             plan=plan,
             step_s=tuple(step.seconds for step in done),
             losses=tuple(step.loss for step in done),
-            timeline=arrivals(plan, median.timeline),
+            timeline=arrivals(plan, median.timeline) if self._recorded[request] else median.timeline,
             peak_bytes=peaks,
             canary_s=canary_s,
         )
@@ -127,6 +141,6 @@ class Results:
 
 def collect(log_dir: Path) -> list[Measurement | None]:
     """The measurement of each request from what a run left in `log_dir`, even if it failed; None where no step finished."""
-    results = Results(Job.load(log_dir / JOB_FILE))
+    results = Results(replace(Job.load(log_dir / JOB_FILE), log_dir=log_dir))  # which may have been moved meanwhile
     results.refresh()
     return results.measurements()

@@ -7,9 +7,10 @@ import json
 import os
 from typing import Any, TextIO
 
-import torch
-from torch import Tensor
+import torch.distributed as dist
 
+from executor.batches import Batches, make_batches
+from executor.checkpoints import Checkpoints
 from executor.execution import Execution, make_execution
 from executor.groups import Groups
 from executor.heartbeat import Heartbeat
@@ -35,6 +36,7 @@ def train(job: Job, name: str, heartbeat: Heartbeat) -> None:
     here = torch_device(device, device_type)
     heartbeat.wait("the other workers")
     meeting = Meeting(job, name)
+    heartbeat.ahead_ns = meeting.clocks.ahead_ns
     heartbeat.work("building the network")
     network = build(job.network, job.seed)
     check_network(network, job.chain)
@@ -46,14 +48,31 @@ def train(job: Job, name: str, heartbeat: Heartbeat) -> None:
     for number, memory in enumerate(memories):
         with memory.counted():
             executions.append(make_execution(job, number, network, name=name, device=here, groups=groups, recorder=recorder))
-    with job.folder(name).steps.open("w") as steps:
-        _Loop(job, network, meeting, recorder, executions, memories, Canary(here), steps).run()
+    checkpoints = Checkpoints(job.folder(name), executions) if job.checkpoint_steps else None
+    first = checkpoints.resume() if checkpoints else None
+    heartbeat.work("loading the dataset")
+    batches = make_batches(job, network)
+    with job.folder(name).steps.open("w" if first is None else "a") as steps:
+        _Loop(job, batches, meeting, recorder, executions, memories, Canary(here), steps, checkpoints).run(first)
+    bring_home(job, name)
     if job.keep_parameters:
         for number, execution in enumerate(executions):
             if execution is not None:
                 execution.save_parameters(job.folder(name).parameters(number))
     heartbeat.wait("the other workers to finish")
     meeting.leave()
+
+
+def bring_home(job: Job, name: str) -> None:
+    """Give the first rank the records of all, which it writes where its host has not got them: not all hosts share a folder."""
+    mine = name, job.folder(name).steps.read_text()
+    told: list[tuple[str, str]] = [mine] * dist.get_world_size()
+    dist.gather_object(mine, told if dist.get_rank() == 0 else None)
+    for device, text in told if dist.get_rank() == 0 else ():
+        folder = job.folder(device)
+        if not folder.steps.exists():
+            folder.path.mkdir(parents=True, exist_ok=True)
+            folder.steps.write_text(text)
 
 
 def check_network(network: Network, chain: Chain) -> None:
@@ -67,55 +86,56 @@ def check_network(network: Network, chain: Chain) -> None:
         )
 
 
-def global_batch(network: Network, samples: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """The whole batch of one step, counted with the warm-up: the same on every rank and for every plan."""
-    return network.make_batch(samples, torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63))
-
-
 class _Loop:
     """The steps of all plans."""
 
     def __init__(
         self,
         job: Job,
-        network: Network,
+        batches: Batches,
         meeting: Meeting,
         recorder: Recorder[Any],
         executions: list[Execution | None],
         memories: list[PeakMemory],
         canary: Canary,
         steps: TextIO,
+        checkpoints: Checkpoints | None,
     ) -> None:
         self._job = job
-        self._network = network
+        self._batches = batches
         self._meeting = meeting
         self._recorder = recorder
         self._executions = executions
         self._memories = memories
         self._canary = canary
         self._steps = steps
+        self._checkpoints = checkpoints
+        self._attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
         self._parent = os.getppid()
 
-    def run(self) -> None:
+    def run(self, first: int | None) -> None:
         """Warm every plan up, then time its steps; one step of each plan in turn, so that drift hits all alike.
 
-        A batch is made, and the garbage is collected, between the steps and never inside one.
+        A batch is made, and the garbage is collected, between the steps and never inside one. A run that goes on from step `first`
+        has been warm; what is done once is done in that step.
         """
         gc.disable()
         job = self._job
         warm_up = max(job.measure.warmup_steps, FEWEST_WARM_UP_STEPS)
-        for step in range(-warm_up, job.measure.steps):
-            self._recorder.heartbeat.work("making the batch")
-            batch = global_batch(self._network, job.training.global_batch, job.seed, step + warm_up)
+        begin = -warm_up if first is None else first
+        for step in range(begin, job.measure.steps):
+            if self._checkpoints and step > begin and step % job.checkpoint_steps == 0:
+                self._recorder.heartbeat.work("keeping its state")
+                self._checkpoints.save(step)
             for number, execution in enumerate(self._executions):
                 self._recorder.heartbeat.at(number, step)
                 canary_s = self._canary.time_s()  # ahead of the steps that lead in, which warm the caches again
                 for _ in range(job.measure.lead_in_steps if step >= 0 else 0):
-                    self._step(number, execution, step, batch)
-                self._step(number, execution, step, batch, canary_s if step >= 0 else None)
-                if step == -warm_up and execution is not None:
+                    self._step(number, execution, step, warm_up)
+                self._step(number, execution, step, warm_up, canary_s if step >= 0 else None)
+                if step == begin and execution is not None:
                     execution.settle_in()
-            if step < 0:
+            if step < 0 or step == begin:
                 gc.freeze()  # what lives now lives to the end
             gc.collect()
 
@@ -124,7 +144,7 @@ class _Loop:
         number: int,
         execution: Execution | None,
         step: int,
-        batch: tuple[Tensor, Tensor],
+        warm_up: int,
         canary_s: float | None = None,
     ) -> None:
         """One step of one plan; a worker that has no place in it only keeps the start. With a canary the step is recorded."""
@@ -134,8 +154,10 @@ class _Loop:
             self._recorder.heartbeat.wait("the start of a step")
             self._meeting.start_ns()
             return
+        self._recorder.is_sparse = not self._job.requests[number].recorded
         with self._memories[number].counted():
-            mine = execution.load(*batch)
+            self._recorder.heartbeat.work("loading the batch")
+            mine = execution.load(self._batches, step + warm_up)
             self._recorder.clock.settle()
             self._recorder.heartbeat.wait("the start of a step")
             self._recorder.start(self._meeting.start_ns())
@@ -145,6 +167,7 @@ class _Loop:
             record = {
                 "request": number,
                 "step": step,
+                "attempt": self._attempt,
                 "loss": None if loss is None else float(loss),
                 "canary_s": canary_s,
                 "peak_bytes": self._memories[number].peak_bytes,

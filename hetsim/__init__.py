@@ -1,3 +1,37 @@
 """hetsim: how to train one network on unlike accelerators."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hetsim.study.study import Study
+
 __version__ = "0.1.0"
+
+
+def whatif(
+    scenario: str | Path,
+    *,
+    edits: Sequence[str] = (),
+    variants: Sequence[str] = (),
+    worth: bool = False,
+    hinges: bool = False,
+    budget: float | None = None,
+    networks: Sequence[str] | None = None,
+    costs: str | Path = "runs/costs",
+    runs: str | Path = "runs",
+) -> Study:
+    """What `hetsim whatif` answers, as an object: `study.to_frame()`, and a table in a notebook.
+
+    `edits` make one variant; without any, those of the scenario are meant, or only its `variants` of these names. Raises InputError
+    for a question that cannot be asked, CostError where costs are missing.
+    """
+    from hetsim.cli.session import Session
+    from hetsim.cli.whatif import Question, ask, estimator_of
+
+    session = Session(Path(scenario), networks, Path(costs))
+    question = Question(tuple(edits), tuple(variants), worth, hinges, budget, quiet=True)
+    return ask(estimator_of(session), question, Path(runs) / "whatif")

@@ -12,6 +12,7 @@ import re
 _DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "µs": 1e6, "ns": 1e9, "min": 1 / 60, "h": 1 / 3600}
+_DAYS = {"day": 1, "days": 1, "year": 365.25, "years": 365.25}
 """Units of time in a second: a decimal fraction divided by a power of ten comes out exact."""
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d]\S*)?\s*")
 
@@ -66,6 +67,8 @@ def parse_seconds(text: Quantity) -> float:
     """Seconds of `"50 us"`, `"1.5 ms"`, `"2 min"` or a bare number of seconds. Raises ValueError on anything else."""
     expected = 'a duration such as "50 us"'
     number, unit = _split(text, expected)
+    if unit in _DAYS:
+        return number * _DAYS[unit] * 86_400
     if unit and unit not in _PER_SECOND:
         raise ValueError(f"got {text!r}, expected {expected}")
     return number / _PER_SECOND.get(unit, 1.0)
@@ -76,6 +79,16 @@ def parse_flops_per_s(text: Quantity) -> float:
     expected = 'a rate such as "14 TFLOP/s"'
     number, unit = _split(text, expected)
     factor = 1.0 if unit == "" else _prefixed(unit, "FLOP/s")
+    if factor is None:
+        raise ValueError(f"got {text!r}, expected {expected}")
+    return number * factor
+
+
+def parse_watts(text: Quantity) -> float:
+    """Watts of `"250 W"`, `"1.2 kW"` or a bare number. Raises ValueError on anything else."""
+    expected = 'a power such as "250 W"'
+    number, unit = _split(text, expected)
+    factor = 1.0 if unit == "" else _prefixed(unit, "W")
     if factor is None:
         raise ValueError(f"got {text!r}, expected {expected}")
     return number * factor

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hetsim.attribution import Cause
 from hetsim.measurement import Measurement
 from hetsim.schedule import Kind
 from hetsim.simulator import Prediction
@@ -32,6 +33,12 @@ class Case:
     prediction: Prediction
     measurement: Measurement
     chosen: bool = False
+    causes: tuple[Cause, ...] = ()
+    """What measured - predicted is made of; they add up to it for the step whose timeline was kept, which is the median one."""
+
+    fitted: bool = False
+    """Whether the costs were corrected by a run of this very plan: then its error proves nothing."""
+
     at_run_speed_s: float | None = None
     """What the step is predicted to take at the speed that the devices had during the run, by their canaries; None: unknown."""
 
@@ -164,7 +171,9 @@ def _case_to_json(case: Case) -> dict[str, Any]:
         "predicted_at_run_speed_s": case.at_run_speed_s,
         "error_at_run_speed": case.error_at_run_speed,
         "inside_interval": case.inside,
+        "fitted": case.fitted,
         "limited_by": prediction.limited_by,
+        "causes": [{"what": cause.what, "seconds": cause.seconds} for cause in case.causes],
         "phases": [
             {"device": p.device, "phase": p.phase, "predicted_s": p.predicted_s, "measured_s": p.measured_s}
             for p in phases(prediction.timeline, measurement.timeline)

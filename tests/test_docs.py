@@ -177,7 +177,9 @@ def can_run(words):
     if {"--help", "--version"} & set(words):
         return True
     name, options = parsed(words)
-    return name in ("plan", "predict") and all(s.costs is not None for s in load_scenario(options["scenario"]).networks)
+    return name in ("plan", "predict", "whatif") and all(
+        s.costs is not None for s in load_scenario(options["scenario"]).networks
+    )
 
 
 def printed(words):

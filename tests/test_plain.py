@@ -26,7 +26,7 @@ SPEC = NetworkSpec(
     "value",
     [
         SPEC,
-        Setup(Device("d0", "t", "n", 1, (2, 3)), DeviceType("t", "cpu", isa="sse4.2"), (SPEC,), 5),
+        Setup(Device("d0", "t", "n", 1, (2, 3)), DeviceType("t", "cpu", isa="sse4.2"), None, (SPEC,), 5),
         Chain("net", (Layer("a", (1, 2), 3, 4, 5.0), Layer("b")), 6),
         Plan.parse("a[0:2] > b[2:4] 8/4; 1f1b"),
         Measure(),

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -18,19 +18,31 @@ from hetsim.cli.import_command import import_command
 from hetsim.cli.options import (
     AllowOutdated,
     Budget,
+    Collect,
     Costs,
+    Edits,
     FailOver,
     Format,
+    FromRun,
+    Hinges,
+    MaxRestarts,
+    Money,
     Networks,
     PlanTexts,
+    PowerLimit,
+    PrintCommands,
     Quiet,
     Risk,
     Runs,
     ScenarioPath,
+    Slurm,
     Steps,
     TimeLimit,
+    Variants,
+    Workers,
+    Worth,
 )
-from hetsim.errors import HetsimError
+from hetsim.errors import HetsimError, InputError
 
 INTERRUPTED = 130
 
@@ -131,13 +143,14 @@ def calibrate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be measured and how long it takes; measure nothing.")
     ] = False,
+    from_run: FromRun = None,
     output: Format = "table",
     quiet: Quiet = False,
 ) -> None:
     """Time the layers of the scenario's networks on its devices, and the links between them. Points on file are kept."""
     from hetsim.cli.calibrate import calibrate as run
 
-    run(scenario, networks, costs, budget, dry_run=dry_run, output=output, quiet=quiet)
+    run(scenario, networks, costs, budget, dry_run=dry_run, from_run=from_run, output=output, quiet=quiet)
 
 
 @app.command(
@@ -186,23 +199,36 @@ def predict(
 
 @app.command(
     epilog="Examples:  hetsim run scenarios/mixed_cpu.yaml --steps 10   ·   "
-    "hetsim run scenarios/mixed_cpu.yaml --network gpt --plan 'fast0[0:8] 12/1 | slow0[0:8] 4/1'"
+    "hetsim run scenarios/mixed_cpu.yaml --network gpt --plan 'fast0[0:8] 12/1 | slow0[0:8] 4/1'   ·   "
+    "hetsim run cluster.yaml --slurm > job.sh"
 )
 def run(
     scenario: ScenarioPath,
     plans: PlanTexts = None,
     networks: Networks = None,
     steps: Steps = None,
+    max_restarts: MaxRestarts = 0,
+    print_commands: PrintCommands = False,
+    slurm: Slurm = False,
+    collect: Collect = None,
     costs: Costs = Path("runs/costs"),
     runs: Runs = Path("runs"),
     allow_outdated: AllowOutdated = False,
     output: Format = "table",
     quiet: Quiet = False,
 ) -> None:
-    """Train for real, one process a device, with the best plan or the plans given, and measure the steps."""
+    """Train for real, one process a device, with the best plan or the plans given, and measure the steps.
+
+    Nodes that are other hosts are reached by ssh, or by the commands that --print-commands and --slurm print.
+    """
+    from hetsim.cli.run import Start
     from hetsim.cli.run import run as execute
 
-    execute(scenario, plans, networks, steps, costs, runs, allow_outdated=allow_outdated, output=output, quiet=quiet)
+    if sum((print_commands, slurm, collect is not None)) > 1:
+        raise InputError("--print-commands, --slurm and --collect exclude each other")
+    by_hand: Literal["commands", "slurm"] | None = "slurm" if slurm else "commands" if print_commands else None
+    start = Start(steps, max_restarts, by_hand, collect, quiet=quiet)
+    execute(scenario, plans, networks, start, costs, runs, allow_outdated=allow_outdated, output=output)
 
 
 @app.command(
@@ -224,6 +250,59 @@ def validate(
     from hetsim.cli.validate import validate as execute
 
     execute(scenario, networks, steps, costs, runs, budget, fail_over, output=output, quiet=quiet)
+
+
+@app.command(
+    epilog="Examples:  hetsim whatif scenarios/retire_k80.yaml   ·   "
+    "hetsim whatif scenarios/textbook.yaml --edit 'retire K80-0' --hinges   ·   "
+    "hetsim whatif scenarios/buy_under_budget.yaml --budget 40000"
+)
+def whatif(
+    scenario: ScenarioPath,
+    edits: Edits = None,
+    variants: Variants = None,
+    worth: Worth = False,
+    hinges: Hinges = False,
+    budget: Money = None,
+    power_limit: PowerLimit = None,
+    workers: Workers = None,
+    time_limit: TimeLimit = None,
+    networks: Networks = None,
+    costs: Costs = Path("runs/costs"),
+    runs: Runs = Path("runs"),
+    allow_outdated: AllowOutdated = False,
+    output: Format = "table",
+    quiet: Quiet = False,
+) -> None:
+    """Buy, retire, swap: what each variant of the cluster would change in time, money and energy, each planned anew."""
+    from hetsim.cli.whatif import Question
+    from hetsim.cli.whatif import whatif as ask
+
+    question = Question(
+        tuple(edits or ()),
+        tuple(variants or ()),
+        worth,
+        hinges,
+        budget,
+        power_limit,
+        workers,
+        time_limit,
+        quiet=quiet,
+    )
+    ask(scenario, networks, question, costs, runs, allow_outdated=allow_outdated, output=output)
+
+
+@app.command(epilog="Examples:  hetsim report runs/NAME   ·   hetsim report runs/NAME --output for-the-board.html")
+def report(
+    run_directory: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="A finished run of validate or whatif.", show_default=False)
+    ],
+    page: Annotated[Path | None, typer.Option("--output", help="Write the page to this file.")] = None,
+) -> None:
+    """The page of a finished run: where it is, or with --output a copy to hand over. It has everything in it."""
+    from hetsim.cli.report import report as tell
+
+    tell(run_directory, page)
 
 
 app.add_typer(costs_app)

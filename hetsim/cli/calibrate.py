@@ -11,7 +11,9 @@ from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, print_table, talk
 from hetsim.cli.progress import progress
 from hetsim.cli.session import Session
+from hetsim.costs.residuals import add_residuals, corrections, residuals_of_run
 from hetsim.errors import InputError
+from hetsim.runs import RunDirectory
 
 if TYPE_CHECKING:
     from calibration.points import Point
@@ -30,6 +32,7 @@ def calibrate(
     budget_s: float,
     *,
     dry_run: bool,
+    from_run: Path | None = None,
     output: OutputFormat,
     quiet: bool,
 ) -> None:
@@ -40,12 +43,34 @@ def calibrate(
     session = Session(path, networks, costs)
     if not session.live:
         raise InputError(f"{path} brings a cost table for each of its networks: there is nothing to measure")
+    if from_run is not None:
+        _learn(session, from_run, output)
+        return
     points = curve_points(session)
     if dry_run:
         _show_gaps(session, points, budget_s, output)
         return
     measure(session, points, budget_s, quiet=quiet)
     _show_closing(session, output)
+
+
+def _learn(session: Session, folder: Path, output: OutputFormat) -> None:
+    """Correct the costs by what a validation measured. Raises RunDirectoryError where `folder` holds none."""
+    run = RunDirectory.open(folder)
+    types = {device.name: device.type for device in session.scenario.cluster.devices}
+    kept = add_residuals(session.directory, residuals_of_run(run.name, run.read_json("result.json"), types))
+    rows = corrections(kept)
+    if output == "json":
+        document = {kind: asdict(row) for kind, row in rows.items()}
+        print_json({"schema_version": SCHEMA_VERSION, "corrections": document})
+    else:
+        print_table(
+            "what real runs say of the costs",
+            ("device type",),
+            ("times", "scatter of a case, 95 %", "cases"),
+            [(kind, f"{row.factor:.4f}", f"{row.spread:.1%}", str(row.cases)) for kind, row in rows.items()],
+        )
+    talk("predictions of these very plans prove nothing from now on; hetsim validate marks them")
 
 
 def curve_points(session: Session) -> dict[str, list[Point]]:

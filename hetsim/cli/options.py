@@ -28,6 +28,17 @@ PlanTexts = Annotated[
 Steps = Annotated[
     int | None, typer.Option("--steps", min=1, max=1_000_000, help="Timed steps of each plan, instead of the scenario's.")
 ]
+MaxRestarts = Annotated[
+    int,
+    typer.Option(
+        "--max-restarts", min=0, max=1000, help="When a rank dies, start all again so often, from their last checkpoint."
+    ),
+]
+PrintCommands = Annotated[bool, typer.Option("--print-commands", help="Start nothing; print the command for each node.")]
+Slurm = Annotated[bool, typer.Option("--slurm", help="Start nothing; print a script for sbatch.")]
+Collect = Annotated[
+    Path | None, typer.Option("--collect", help="Start nothing; read what the printed commands left in this run directory.")
+]
 Budget = Annotated[
     float, typer.Option("--budget", min=0.0, max=86_400.0, help="Seconds to spend on one point of the calibration.")
 ]
@@ -46,6 +57,33 @@ Risk = Annotated[
     Literal["median", "p90"],
     typer.Option(
         "--risk", help="What plans are ranked by: their predicted step, or the one that it stays under nine times in ten."
+    ),
+]
+Edits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--edit",
+        help="An edit of the cluster, such as 'buy 2 V100 into new gpu-box' or 'retire old0'; several make one variant.",
+    ),
+]
+Variants = Annotated[
+    list[str] | None, typer.Option("--variant", help="Only this variant of the scenario; may be given several times.")
+]
+Worth = Annotated[bool, typer.Option("--worth", help="What each device is worth, and in which order to retire.")]
+Hinges = Annotated[bool, typer.Option("--hinges", help="Which inputs the last variant's advantage hinges on.")]
+Money = Annotated[
+    float | None, typer.Option("--budget", min=0.0, help="Search the best purchase for at most so much money.")
+]
+PowerLimit = Annotated[
+    float | None, typer.Option("--power-limit", min=0.0, help="With --budget: watts of the whole cluster at work.")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, max=1024, help="Processes that search; by default one a core.")
+]
+FromRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--from-run", help="Measure nothing; correct the costs by what the validation in this run directory found."
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hetsim.cli.planning import Planned, candidate_rows
 from hetsim.cli.session import Session
 from hetsim.report.result import evidence_document
-from hetsim.report.rows import CaseRow, DeviceRow
+from hetsim.report.rows import CaseRow, CauseRow, DeviceRow
 from hetsim.report.summary import batch_curves, summarise_costs, summarise_devices
 from hetsim.runs import RunWriter
 from hetsim.validation import Case, Validation
@@ -89,14 +89,30 @@ def validation_document(validation: Validation, planned: Sequence[Planned]) -> d
 
 def show(validation: Validation) -> None:
     """The tables on stdout: the cases of each network, then how the devices spend the chosen plans' steps."""
-    from hetsim.report.tables import case_tables, device_table, print_tables
+    from hetsim.report.tables import case_tables, cause_table, device_table, print_tables
     from hetsim.report.text import answer, regret
 
     rows = case_rows(validation)
     for table in case_tables(rows):
         mine = [row for row in rows if row.network == table.title]
         print_tables(table, answer(mine), regret(mine), "")
-    print_tables(device_table(device_rows([case for case in validation.cases if case.chosen])))
+    print_tables(
+        device_table(device_rows([case for case in validation.cases if case.chosen])), cause_table(_causes(validation))
+    )
+
+
+def _causes(validation: Validation) -> list[CauseRow]:
+    """What each case's error is made of."""
+    return [
+        CauseRow(
+            case.network,
+            case.label,
+            case.measurement.median_s,
+            {cause.what: cause.seconds for cause in case.causes},
+            case.chosen,
+        )
+        for case in validation.cases
+    ]
 
 
 def write_report(run: RunWriter, session: Session, validation: Validation, planned: Sequence[Planned]) -> None:

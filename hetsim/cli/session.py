@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hetsim.cli.output import talk
 from hetsim.costs import CostModel, CostTable
 from hetsim.costs.files import cost_files, read_cost_table
+from hetsim.costs.residuals import Correction, Residual, corrected, corrections, read_residuals
 from hetsim.costs.samples import differences
 from hetsim.costs.transfer import with_transferred
 from hetsim.errors import CostError, InputError, NetworkError, Problem, ScenarioError
@@ -75,6 +76,20 @@ class Session:
             calibration.take_outdated()
         return calibration
 
+    @cached_property
+    def residuals(self) -> tuple[Residual, ...]:
+        """What real runs said of the measured costs. Raises CostError where the file is damaged."""
+        return read_residuals(self.directory)
+
+    @cached_property
+    def corrections(self) -> Mapping[str, Correction]:
+        """Device type -> what its measured costs are corrected by."""
+        return corrections(self.residuals)
+
+    def is_fitted(self, network: str, plan: str) -> bool:
+        """Whether the costs were corrected by a run of this very plan, so that its prediction proves nothing."""
+        return any((row.network, row.plan) == (network, plan) for row in self.residuals)
+
     def table(self, spec: NetworkSpec) -> CostTable:
         """The cost table of one network: its own, or what has been measured so far.
 
@@ -90,7 +105,7 @@ class Session:
                     "Name its cost table: costs: FILE",
                 )
             )
-        return self.calibration.measured(spec.name).table
+        return corrected(self.calibration.measured(spec.name).table, self.corrections)
 
     def known_costs(self, spec: NetworkSpec) -> CostModel:
         """The cost model of one network as far as costs are known or can be transferred: enough to check a plan."""

@@ -17,6 +17,10 @@ from hetsim.workload import Chain
 
 _NOTHING = Estimate(0.0, 0.0, "specified")
 
+FEW_IN_FLIGHT = 4
+"""Microbatches in flight that cost about the same each, however many of them there are. With more, what one of them left in the
+caches is gone when its backward comes."""
+
 
 class CostModel:
     """Seconds of every kind of work for one network on one cluster.
@@ -53,22 +57,37 @@ class CostModel:
     # --- computation -------------------------------------------------------------------------------------------------
 
     def forward(
-        self, device: str, layer: int, microbatch: int, *, pipelined: bool = False, tensor_parallel: int = 1
+        self,
+        device: str,
+        layer: int,
+        microbatch: int,
+        *,
+        pipelined: bool = False,
+        deep: bool = False,
+        tensor_parallel: int = 1,
     ) -> Estimate:
         """Forward of one layer for `microbatch` samples; `pipelined`: while other microbatches are in flight.
 
-        `tensor_parallel`: over how many devices of the type. Raises CostError where the table has no cost for the layer.
+        `deep`: while more than `FEW_IN_FLIGHT` are, which is never quicker. `tensor_parallel`: over how many devices of the type.
+        Raises CostError where the table has no cost for the layer.
         """
-        return self._time(self._forward, device, layer, tensor_parallel, pipelined=pipelined).at(microbatch)
+        return self._time(self._forward, device, layer, microbatch, tensor_parallel, pipelined=pipelined, deep=deep)
 
     def backward(
-        self, device: str, layer: int, microbatch: int, *, pipelined: bool = False, tensor_parallel: int = 1
+        self,
+        device: str,
+        layer: int,
+        microbatch: int,
+        *,
+        pipelined: bool = False,
+        deep: bool = False,
+        tensor_parallel: int = 1,
     ) -> Estimate:
-        """Backward of one layer for `microbatch` samples; `pipelined`: while other microbatches are in flight.
+        """Backward of one layer for `microbatch` samples; `pipelined` and `deep`: see `forward`.
 
         `tensor_parallel`: over how many devices of the type. Raises CostError where the table has no cost for the layer.
         """
-        return self._time(self._backward, device, layer, tensor_parallel, pipelined=pipelined).at(microbatch)
+        return self._time(self._backward, device, layer, microbatch, tensor_parallel, pipelined=pipelined, deep=deep)
 
     def accumulate(self, device: str, layer: int) -> Estimate:
         """What a backward of one layer takes longer when it adds to gradients that exist; nothing where the table is silent."""
@@ -240,7 +259,9 @@ class CostModel:
                 rates[row.operation, row.group[0]].append(row.seconds / row.size_bytes)
         return {key: statistics.median(found) for key, found in rates.items()}
 
-    def _time(self, times: _Times, device: str, layer: int, tensor_parallel: int, *, pipelined: bool) -> Curve:
+    def _time(
+        self, times: _Times, device: str, layer: int, microbatch: int, tensor_parallel: int, *, pipelined: bool, deep: bool
+    ) -> Estimate:
         kind, name = self._type_of[device], self.chain.layers[layer].name
         curve = times.curve((kind, name), pipelined=pipelined, tensor_parallel=tensor_parallel)
         if curve is None:
@@ -248,7 +269,9 @@ class CostModel:
             raise CostError(
                 f"the cost table {self.table.source or self.table.network} has no cost for layer {name} on {kind}{width}"
             )
-        return curve
+        found = curve.at(microbatch)
+        many = times.deep((kind, name, tensor_parallel)) if deep else None
+        return found if many is None else max(found, many.at(microbatch), key=lambda estimate: estimate.seconds)
 
 
 class _Times:
@@ -257,13 +280,18 @@ class _Times:
     def __init__(self, rows: Iterable[LayerCost], field: str) -> None:
         mine = list(rows)
         self._plain = _curves((row for row in mine if row.in_flight == 1), field)
-        self._pipelined = _curves((row for row in mine if row.in_flight > 1), field)
+        self._pipelined = _curves((row for row in mine if 1 < row.in_flight <= FEW_IN_FLIGHT), field)
+        self._deep = _curves((row for row in mine if row.in_flight > FEW_IN_FLIGHT), field)
 
     def curve(self, key: tuple[str, str], *, pipelined: bool = False, tensor_parallel: int = 1) -> Curve | None:
         """The curve of (device type, layer); where pipelined costs were not measured, the plain one serves, and the reverse."""
         first, second = (self._pipelined, self._plain) if pipelined else (self._plain, self._pipelined)
         whole = (*key, tensor_parallel)
-        return first.get(whole) or second.get(whole)
+        return first.get(whole) or second.get(whole) or self._deep.get(whole)
+
+    def deep(self, key: tuple[str, str, int]) -> Curve | None:
+        """The curve of (device type, layer, width) with many microbatches in flight; None where it was not measured."""
+        return self._deep.get(key)
 
 
 def _curves(rows: Iterable[LayerCost], field: str) -> dict[tuple[str, str, int], Curve]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from hetsim.economics import Price
 from hetsim.errors import PlanError
 from hetsim.hardware.devices import Device, DeviceType
 
@@ -41,6 +42,24 @@ class Node:
     wires: tuple[Wire, ...] = ()
     """How devices and the node hang together where that is not one link for each device, e.g. two dies on one slot."""
 
+    address: str = ""
+    """Where other nodes reach its processes; empty: nowhere but on the machine itself."""
+
+    ssh: str = ""
+    """What to give to ssh to start processes on it; empty: it is this machine."""
+
+    netns: str = ""
+    """Its processes run in this network namespace of this machine; empty: in that of the one who starts them."""
+
+    price: Price | None = None
+    """Of the host without its devices."""
+
+    power_w: float | None = None
+    """What the host takes beside its devices."""
+
+    slots: int | None = None
+    """How many devices it can hold in all; None: no more than it has."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -71,6 +90,11 @@ class Cluster:
             return self._by_name[name]
         known = ", ".join(self._by_name)
         raise PlanError(f'there is no device "{name}" in the cluster; it has {known}')
+
+    def node_of(self, device: str) -> Node:
+        """The node that holds the device called `device`. Raises PlanError where there is none."""
+        name = self.device(device).node
+        return next(node for node in self.nodes if node.name == name)
 
     @cached_property
     def _by_name(self) -> Mapping[str, Device]:

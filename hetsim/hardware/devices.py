@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hetsim.economics import Power, Price
+
 Backend = Literal["cpu", "cuda", "paper"]
 """How a device is driven: on this machine's CPU, on a CUDA (or ROCm) accelerator, or only on paper."""
 
@@ -32,6 +34,9 @@ class DeviceType:
 
     threads: int = 1
     """CPU only: threads a device computes with."""
+
+    price: Price | None = None
+    power: Power | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Networks from the user's own code: `module:function`, found in the current directory or among installed packages."""
+"""Networks and datasets from the user's own code: `module:function`, found in the current directory or among installed packages."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils.data import Dataset, default_collate
 
 from hetsim.errors import NetworkError, Problem, described
 from hetsim.models.blueprint import Blueprint, batch_maker
 from hetsim.models.guest import GuestError, guest
 from hetsim.models.intake import run_layers
+from hetsim.models.network import Network
 from hetsim.reading import did_you_mean
 from hetsim.scenario.types import InputSpec, NetworkSpec
 
 _PROBE_SAMPLES = 2
+
+Sample: TypeAlias = tuple[Tensor, Tensor]
+"""One of a dataset: input and target."""
 
 
 def blueprint_of_user(spec: NetworkSpec, reference: str) -> Blueprint:
@@ -40,6 +45,44 @@ def blueprint_of_user(spec: NetworkSpec, reference: str) -> Blueprint:
             raise NetworkError(Problem(where, f"{reference}({arguments}) failed: {described(cause)}")) from cause
         _check_model(where, reference, model)
         return Blueprint(model, spec.input, _target_shape(spec.name, where, model, spec.input))
+
+
+def dataset_of_user(spec: NetworkSpec, network: Network) -> tuple[Dataset[Sample], int]:
+    """The dataset that `spec.data` names, tried on its first samples, and how many samples it has.
+
+    Raises NetworkError when the function cannot be found or called, or when what it returns cannot train `network`.
+    """
+    where, reference = f'network "{spec.name}"', spec.data or ""
+    with guest(), _current_directory_importable():
+        function = _find(where, reference)
+        try:
+            dataset = function(**spec.data_arguments)
+            length = len(dataset)
+            found = default_collate([dataset[index] for index in range(min(_PROBE_SAMPLES, length))]) if length else None
+        except GuestError as cause:
+            raise NetworkError(Problem(where, f"{reference} gives no dataset: {described(cause)}", _DATASET)) from cause
+    if length < spec.training.global_batch:
+        what = f"{reference} has {length} samples, fewer than the global batch of {spec.training.global_batch}"
+        raise NetworkError(Problem(where, what))
+    if not (isinstance(found, list | tuple) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)):
+        raise NetworkError(Problem(where, f"a sample of {reference} is no pair of input and target", _DATASET))
+    expected = network.make_batch(len(found[0]), torch.Generator().manual_seed(0))
+    problems = []
+    for what, got, wanted in zip(("input", "target"), found, expected, strict=True):
+        if got.shape != wanted.shape or got.is_floating_point() != wanted.is_floating_point():
+            said = f"the {what} of a sample of {reference} is {_shaped(got)}, expected {_shaped(wanted)}"
+            problems.append(Problem(where, said, "Mend the dataset, or the input of the network"))
+    if problems:
+        raise NetworkError(problems)
+    return dataset, length
+
+
+_DATASET = "Let it return a torch.utils.data.Dataset that has a length, and (input, target) pairs of tensors or numbers"
+
+
+def _shaped(batch: Tensor) -> str:
+    kind = "floats" if batch.is_floating_point() else "integers"
+    return f"{kind} of shape {list(batch.shape[1:])}"
 
 
 @contextmanager

@@ -82,8 +82,15 @@ def _reach(groups: Sequence[Group], total: int, limit: float) -> list[int] | Non
 
 def _runs(allowed: Bools) -> list[tuple[int, int]]:
     """First and last index of each run of true values."""
-    edges = np.flatnonzero(np.diff(allowed, prepend=False, append=False))
-    return [(int(first), int(stop) - 1) for first, stop in edges.reshape(-1, 2)]
+    places = allowed.nonzero()[0]
+    if not len(places):
+        return []
+    first, last = int(places[0]), int(places[-1])
+    if last - first + 1 == len(places):  # as a rule: what is dearer is larger
+        return [(first, last)]
+    ends = (places[1:] - places[:-1] > 1).nonzero()[0]
+    firsts, lasts = places[[0, *(ends + 1)]], places[[*ends, len(places) - 1]]
+    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
 
 def _smear(bits: int, stride: int, times: int) -> int:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hetsim.communication import Interval, exchanges, messages
 from hetsim.plan import Plan
 from hetsim.report import figures as f
-from hetsim.report.summary import Interval, exchanges, messages, ordered_devices
+from hetsim.report.summary import ordered_devices
 from hetsim.schedule import Action, Kind
 from hetsim.timeline import Span, Timeline
 from hetsim.units import format_percent, format_seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -82,12 +82,7 @@ def write_page(path: Path, content: ReportContent) -> None:
 
 def render_page(content: ReportContent) -> str:
     """The report as HTML; the same content gives the same text."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., object]] = {
         "seconds": format_seconds,
         "interval": lambda row: text.format_interval(row.low_s, row.high_s),
         "error": text.format_error,
@@ -95,8 +90,9 @@ def render_page(content: ReportContent) -> str:
         "measured": text.format_measured,
         "percent": format_percent,
     }
-    template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(
+    return rendered(
+        TEMPLATE,
+        filters,
         content=content,
         pictures=[list(_pictures(network, number)) for number, network in enumerate(content.networks)],
         device_types=_device_types(content.cluster) if content.cluster else [],
@@ -106,6 +102,19 @@ def render_page(content: ReportContent) -> str:
         speedup=speedup,
         chosen_case=lambda network: next((case for case in network.cases if case.chosen), None),
     )
+
+
+def rendered(template: str, filters: Mapping[str, Callable[..., object]], **names: object) -> str:
+    """The page that the file `template` of this package makes of `names`, in the dress that all pages have."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= filters
+    folder = files(__package__)
+    page = environment.from_string(folder.joinpath(template).read_text(encoding="utf-8"))
+    return page.render(css=folder.joinpath("page.css").read_text(encoding="utf-8"), **names)
 
 
 def manifest_facts(manifest: Manifest) -> dict[str, str]:

@@ -54,6 +54,19 @@ class CaseRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CauseRow:
+    """What the error of one case is made of."""
+
+    network: str
+    case: str
+    measured_s: float
+    seconds: Mapping[str, float]
+    """Cause -> its part of measured - predicted: positive where reality took longer."""
+
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateRow:
     """One plan that the planner considered worth showing."""
 

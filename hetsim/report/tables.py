@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Literal
 
-from hetsim.report.rows import CandidateRow, CaseRow, DeviceRow, networks_of, speedup
+from hetsim.report.rows import CandidateRow, CaseRow, CauseRow, DeviceRow, networks_of, speedup
 from hetsim.report.text import NONE, format_error, format_interval, format_measured, format_speedup, tied_with_best
 from hetsim.units import format_seconds
 
@@ -144,6 +144,25 @@ def device_table(rows: Sequence[DeviceRow]) -> Rows:
                 f"{row.utilisation:.0%}",
                 f"{row.exposed_communication:.0%}",
                 f"{row.bubble:.0%}",
+            )
+            for row in rows
+        ),
+    )
+
+
+def cause_table(rows: Sequence[CauseRow]) -> Rows:
+    """What measured - predicted is made of, in parts of the measured step; they add up to the error, with the other sign."""
+    causes = tuple(dict.fromkeys(cause for row in rows for cause in row.seconds))
+    return Rows(
+        "where reality took longer (+) or less (-) than predicted, of the measured step",
+        ("network", "case"),
+        (*causes, "together"),
+        tuple(
+            (
+                row.network,
+                f"{'*' if row.chosen else ' '} {row.case}",
+                *(format_error(row.seconds.get(cause, 0.0) / row.measured_s) for cause in causes),
+                format_error(sum(row.seconds.values()) / row.measured_s),
             )
             for row in rows
         ),

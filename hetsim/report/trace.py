@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hetsim.communication import Message, messages
 from hetsim.files import write_text
 from hetsim.memory import MemoryCurve
 from hetsim.plan import Plan
-from hetsim.report.summary import Message, messages, ordered_devices
+from hetsim.report.summary import ordered_devices
 from hetsim.schedule import Action, Kind
 from hetsim.timeline import LANES, Span, Timeline
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hetsim.economics import Power, Price
 from hetsim.errors import InputError, ScenarioError
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node, Topology, Wire
 from hetsim.hardware.catalogue import accelerator
@@ -21,6 +22,7 @@ from hetsim.scenario.schema import (
     LinkSection,
     LocalSection,
     NodeSection,
+    PriceSection,
     Reader,
     WireSection,
 )
@@ -51,13 +53,15 @@ def _written_out(reader: Reader) -> Cluster | None:
     rows = [reader.section(NodeSection, "cluster", "nodes", i) for i, _ in enumerate(_entries(reader, "nodes", list))]
     _check_types(reader, list(types))
     _check_node_names(reader)
+    _check_reach(reader, rows)
+    _check_owning(reader, rows)
     known = {name: kind for name, kind in types.items() if kind is not None}
     names = DeviceNames()
     devices = [tuple(_devices(reader, i, row, known, names)) if row else () for i, row in enumerate(rows)]
     network = _network(reader, section) if section else None
     links = [_node_link(reader, i, row, len(devices[i]), network) if row else None for i, row in enumerate(rows)]
     nodes = [
-        Node(row.name, held, link, _wires(row.wires))
+        Node(row.name, held, link, _wires(row.wires), row.address or "", row.ssh or "", row.netns or "", *_owning(row))
         for row, held, link in zip(rows, devices, links, strict=True)
         if row and link
     ]
@@ -96,7 +100,24 @@ def _device_type(reader: Reader, name: str) -> DeviceType | None:
             return None
         fields["catalogue"] = entry.name
         fields.setdefault("memory_bytes", entry.memory_bytes)
+        board_w = entry.power_w
+        if "power" not in fields and board_w is not None:
+            fields["power"] = Power(board_w, assumed=True)
+    _check_price(reader, (*keys, "price"), section.price)
+    if section.price is not None:
+        fields["price"] = _price(section.price)
+    if section.power is not None:
+        fields["power"] = Power(section.power.busy, section.power.idle)
     return DeviceType(name, **fields)
+
+
+def _price(section: PriceSection) -> Price:
+    return Price(section.purchase, section.life, section.per_hour)
+
+
+def _owning(row: NodeSection) -> tuple[Price | None, float | None, int | None]:
+    """Price, power and slots of a node."""
+    return _price(row.price) if row.price else None, row.power, row.slots
 
 
 def _check_types(reader: Reader, known: list[str]) -> None:
@@ -117,6 +138,40 @@ def _check_node_names(reader: Reader) -> None:
         name = reader.document.at(keys)
         if isinstance(name, str) and first.setdefault(name, place) != place:
             reader.fault(keys, f'got "{name}", which node {first[name]} is called too; names of nodes are unique')
+
+
+def _check_price(reader: Reader, keys: tuple[Key, ...], price: PriceSection | None) -> None:
+    """It is said in one way."""
+    if price and price.per_hour is not None and (price.purchase is not None or price.life is not None):
+        reader.fault(keys, "got per_hour and a purchase, expected one of them", of_key=True)
+    elif price and price.life is not None and price.purchase is None:
+        reader.fault(keys, "got a life without a purchase", "Write purchase: and the price", of_key=True)
+
+
+def _check_owning(reader: Reader, rows: Sequence[NodeSection | None]) -> None:
+    """Prices of nodes are said in one way, and a node has slots for what is in it."""
+    for place, row in enumerate(rows):
+        keys = ("cluster", "nodes", place)
+        if row:
+            _check_price(reader, (*keys, "price"), row.price)
+            held = sum(e.count or len(e.cores or e.index or ()) for e in row.devices.values())
+            if row.slots is not None and row.slots < held:
+                reader.fault((*keys, "slots"), f"got {row.slots}, and the node holds {held} devices")
+
+
+def _check_reach(reader: Reader, rows: Sequence[NodeSection | None]) -> None:
+    """A node of another host has an address, and then all of them need one."""
+    others = [row for row in rows if row and (row.ssh or row.netns)]
+    for place, row in enumerate(rows):
+        keys = ("cluster", "nodes", place)
+        if row and row.ssh and row.netns:
+            reader.fault(
+                (*keys, "netns"), "a node is another host (ssh) or a namespace of this one (netns), not both", of_key=True
+            )
+        if row and others and not row.address:
+            reader.fault(
+                keys, f'the key "address" is missing, and {others[0].name} is another host', "Say where the others reach it"
+            )
 
 
 def _devices(

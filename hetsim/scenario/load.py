@@ -6,14 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from hetsim.conditions import Conditions, Disturbance
+from hetsim.economics import Economics
 from hetsim.errors import Problem, ScenarioError
 from hetsim.hardware import Cluster
 from hetsim.reading import did_you_mean, shown
 from hetsim.scenario.clusters import read_cluster
 from hetsim.scenario.document import Document, read_document
 from hetsim.scenario.networks import check_names, read_network, read_training
-from hetsim.scenario.schema import VERSION, FileSection, MeasureSection, Reader, SearchSection, SimulationSection
-from hetsim.scenario.types import Measure, NetworkSpec, Scenario, Search
+from hetsim.scenario.schema import (
+    VERSION,
+    EconomicsSection,
+    FileSection,
+    MeasureSection,
+    Reader,
+    SearchSection,
+    Section,
+    SimulationSection,
+    WhatIfSection,
+)
+from hetsim.scenario.types import Measure, NetworkSpec, Scenario, Search, WhatIf
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -30,6 +41,8 @@ def load_scenario(path: Path) -> Scenario:
     search = _options(reader, SearchSection, "search")
     measure = _options(reader, MeasureSection, "measure")
     simulation = _conditions(reader, cluster)
+    economics = _options(reader, EconomicsSection, "economics")
+    what_if = _options(reader, WhatIfSection, "what_if")
     specs = tuple(spec for spec in networks if spec is not None)
     if cluster is not None:
         _check_batches(reader, specs, cluster)
@@ -45,6 +58,12 @@ def load_scenario(path: Path) -> Scenario:
         search=Search(**{key: tuple(values) for key, values in search.items()}),
         measure=Measure(**measure),
         simulation=simulation,
+        economics=_economics(economics),
+        what_if=WhatIf(
+            {name: tuple(edits) for name, edits in what_if.get("variants", {}).items()},
+            tuple(what_if.get("buy", ())),
+            what_if.get("samples"),
+        ),
         seed=whole.seed,
         path=path,
     )
@@ -83,12 +102,18 @@ def _conditions(reader: Reader, cluster: Cluster | None) -> Conditions:
     return Conditions(fields.get("jitter", 0.0), tuple(rows))
 
 
-def _options(reader: Reader, model: type[SearchSection | MeasureSection | SimulationSection], key: str) -> dict[str, Any]:
+def _options(reader: Reader, model: type[Section], key: str) -> dict[str, Any]:
     """What an optional section says; empty where it is missing, blank or wrong."""
     if reader.document.at((key,)) is None:
         return {}
     section = reader.section(model, key)
     return section.model_dump(exclude_none=True) if section else {}
+
+
+def _economics(fields: dict[str, Any]) -> Economics:
+    if "electricity" in fields:
+        fields["electricity_per_kwh"] = fields.pop("electricity")
+    return Economics(**fields)
 
 
 def _check_batches(reader: Reader, specs: tuple[NetworkSpec, ...], cluster: Cluster) -> None:

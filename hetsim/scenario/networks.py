@@ -65,11 +65,25 @@ def read_network(reader: Reader, name: str, training: Training | None) -> Networ
     if section is None:
         return None
     details = _details(reader, keys, section, training)
+    if section.data is not None and isinstance(section, NumbersSection):
+        reader.fault((*keys, "data"), "a network of numbers alone cannot be trained", "Leave it out", of_key=True)
+    if section.data_arguments and section.data is None:
+        reader.fault(
+            (*keys, "data_arguments"), "there is no data that takes them", "Name it: data: module:function", of_key=True
+        )
     if training is None:
         return None
     if section.global_batch is not None:
         training = dataclasses.replace(training, global_batch=section.global_batch)
-    return NetworkSpec(name, training, costs=costs, **details)
+    return NetworkSpec(
+        name,
+        training,
+        costs=costs,
+        data=section.data,
+        data_arguments=section.data_arguments,
+        weight=section.weight,
+        **details,
+    )
 
 
 def _details(reader: Reader, keys: tuple[Key, ...], section: NetworkSection, training: Training | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from hetsim.reading import did_you_mean, shown
 from hetsim.scenario.document import Document, Key
 from hetsim.scenario.local import LocalKind
 from hetsim.scenario.types import Strategy
-from hetsim.units import parse_bytes, parse_bytes_per_s, parse_flops_per_s, parse_seconds
+from hetsim.units import parse_bytes, parse_bytes_per_s, parse_flops_per_s, parse_seconds, parse_watts
 from hetsim.workload import OptimizerName
 
 VERSION = 1
@@ -81,6 +81,9 @@ LayerName = Annotated[
     str,
     _spelt(r"[^@#\s,;\"][^\s,;\"]*", "a name without spaces, commas, semicolons and quotes that does not begin with @ or #"),
 ]
+Reference = Annotated[str, _spelt(r"[\w.]+:\w+", '"module:function", such as "my_nets:build"')]
+Address = Annotated[str, _spelt(r"[\w:][\w.:-]{0,252}", "an IP address or a host's name")]
+Login = Annotated[str, _spelt(r"\w[\w.-]*(@[\w:][\w.:-]*)?", "what ssh is given, such as old1 or user@old1")]
 Positive = Annotated[int, Field(ge=1, le=_MOST)]
 Index = Annotated[int, Field(ge=0, le=_MOST)]
 Batch = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -89,6 +92,9 @@ Size = Annotated[int, _quantity(parse_bytes), Field(le=_MOST)]
 SampleSize = Annotated[int, _quantity(parse_bytes), Field(le=10**12)]
 Duration = Annotated[float, _quantity(parse_seconds), Field(le=1_000_000)]
 Bandwidth = Annotated[float, _quantity(parse_bytes_per_s), Field(ge=1)]
+Life = Annotated[float, _quantity(parse_seconds), Field(le=1e10)]
+Watts = Annotated[float, _quantity(parse_watts), Field(le=1e7)]
+Money = Annotated[float, Field(ge=0, le=1e15)]
 Rate = Annotated[float, _quantity(parse_flops_per_s), Field(gt=0, le=1e30)]
 T = TypeVar("T")
 Choices = Annotated[list[T], Field(min_length=1), AfterValidator(_all_different)]
@@ -111,6 +117,8 @@ class FileSection(Section):
     search: Any = None
     measure: Any = None
     simulation: Any = None
+    economics: Any = None
+    what_if: Any = None
     seed: Index = 0
 
 
@@ -129,6 +137,9 @@ class NetworkSection(Section):
 
     global_batch: Batch | None = None
     costs: str | None = None
+    data: Reference | None = None
+    data_arguments: dict[str, Any] = {}
+    weight: Annotated[float, Field(gt=0, le=1e9)] = 1.0
 
 
 class ZooSection(NetworkSection):
@@ -150,7 +161,7 @@ class InputSection(Section):
 class ModuleSection(NetworkSection):
     """A network of the user's own code."""
 
-    module: Annotated[str, _spelt(r"[\w.]+:\w+", '"module:function", such as "my_nets:build"')]
+    module: Reference
     arguments: dict[str, Any] = {}
     input: InputSection
 
@@ -205,6 +216,37 @@ class ClusterSection(Section):
     wires: Wires | None = None
 
 
+class PriceSection(Section):
+    """What a device or a node costs: rent, or a purchase over its life."""
+
+    purchase: Money | None = None
+    life: Annotated[Life, Field(gt=0)] | None = None
+    per_hour: Money | None = None
+
+
+class PowerSection(Section):
+    """What a device takes."""
+
+    busy: Watts | None = None
+    idle: Watts | None = None
+
+
+class EconomicsSection(Section):
+    """What holds for the whole cluster. Blank: the default of `Economics`."""
+
+    currency: Annotated[str, _spelt(r"[A-Z]{3}", "a currency's three letters, such as USD")] | None = None
+    electricity: Money | None = None
+    pue: Annotated[float, Field(ge=1, le=10)] | None = None
+
+
+class WhatIfSection(Section):
+    """Variants of the cluster to be held against it, and what can be bought."""
+
+    variants: dict[TypeName, Choices[str]] = {}
+    buy: Choices[TypeName] | None = None
+    samples: Annotated[float, Field(gt=0, le=1e18)] | None = None
+
+
 class DeviceTypeSection(Section):
     """A device type. Blank: the default of `DeviceType`, which is unknown for a specification."""
 
@@ -214,6 +256,8 @@ class DeviceTypeSection(Section):
     catalogue: str | None = None
     isa: Isa | None = None
     threads: Count | None = None
+    price: PriceSection | None = None
+    power: PowerSection | None = None
 
 
 class DevicesSection(Section):
@@ -228,9 +272,15 @@ class NodeSection(Section):
     """A host. What its devices are is read by itself."""
 
     name: Word
+    address: Address | None = None
+    ssh: Login | None = None
+    netns: Word | None = None
     devices: Annotated[dict[str, Annotated[DevicesSection, BeforeValidator(_count_or_mapping)]], Field(min_length=1)]
     link: LinkSection | None = None
     wires: Wires | None = None
+    price: PriceSection | None = None
+    power: Watts | None = None
+    slots: Index | None = None
 
 
 class SearchSection(Section):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hetsim.conditions import USUAL, Conditions
+from hetsim.economics import UNPRICED, Economics
 from hetsim.hardware import Cluster
 from hetsim.plan import PLAIN_SCHEDULES, PlainScheduleName
 from hetsim.workload import Chain, Training
@@ -56,6 +57,15 @@ class NetworkSpec:
     costs: Path | None = None
     """A cost table of its own; None: measured ones are used."""
 
+    data: str | None = None
+    """`module:function` of the user's own code, returning the dataset to train on; None: random samples."""
+
+    data_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of that function."""
+
+    weight: float = 1.0
+    """Its part of the fleet's work, relative to the other networks' weights: samples of it in a mix."""
+
 
 MOST_DOUBLINGS = 6
 """The powers of two end with 64 samples."""
@@ -98,6 +108,20 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What is asked about the cluster."""
+
+    variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of a variant -> its edits, each in its one-line form."""
+
+    buy: tuple[str, ...] = ()
+    """Device types that can be bought; empty: all that have a purchase price."""
+
+    samples: float | None = None
+    """How many samples are to be trained in all; None: that is not asked."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """All that a user wrote, checked."""
 
@@ -107,6 +131,8 @@ class Scenario:
     search: Search = Search()
     measure: Measure = Measure()
     simulation: Conditions = USUAL
+    economics: Economics = UNPRICED
+    what_if: WhatIf = WhatIf()
     seed: int = 0
     path: Path | None = None
     """The file it was read from."""

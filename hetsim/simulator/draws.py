@@ -76,17 +76,22 @@ class _Scale:
 def _scales(plan: Plan, costs: CostModel, seed: int) -> list[_Scale]:
     """One for each draw.
 
-    A spread is half a 95 % interval, so 1.96 standard deviations. The drift of a node and what was measured wrong on a device are
-    the same for every plan of a seed; what the model misses is the plan's own. Errors of one device are taken as common to all its
-    layers, which is the wider assumption.
+    A spread is half a 95 % interval, so 1.96 standard deviations. How a node drifts and what was measured wrong on a device are the
+    same for every plan of a seed and every cluster that has them; what the model misses is the plan's own. Errors of a device
+    are taken as common to all its layers, which is the wider assumption.
     """
-    names = [device.name for device in costs.cluster.devices]
-    nodes = [node.name for node in costs.cluster.nodes]
-    node_of = np.array([nodes.index(device.node) for device in costs.cluster.devices])
-    shared, own = np.random.default_rng(seed), np.random.default_rng([seed, zlib.crc32(str(plan).encode())])
-    scales = []
-    for _ in range(INTERVAL_DRAWS):
-        missed = shared.standard_normal(len(nodes))[node_of] * DRIFT_SPREAD + own.standard_normal(len(names)) * MODEL_SPREAD
-        measured = shared.standard_normal(len(names))
-        scales.append(_Scale(dict(zip(names, missed, strict=True)), dict(zip(names, measured, strict=True))))
-    return scales
+    drift = {node.name: _normal(seed, "drift", node.name) for node in costs.cluster.nodes}
+    missed, measured = {}, {}
+    for name in plan.devices:
+        node = costs.cluster.device(name).node
+        missed[name] = drift[node] * DRIFT_SPREAD + _normal(seed, "missed", f"{name} in {plan}") * MODEL_SPREAD
+        measured[name] = _normal(seed, "measured", name)
+    return [
+        _Scale({n: float(row[i]) for n, row in missed.items()}, {n: float(row[i]) for n, row in measured.items()})
+        for i in range(INTERVAL_DRAWS)
+    ]
+
+
+def _normal(seed: int, what: str, name: str) -> NDArray[np.float64]:
+    """Random numbers that belong to `name`, whatever else there is."""
+    return np.random.default_rng([seed, zlib.crc32(f"{what} {name}".encode())]).standard_normal(INTERVAL_DRAWS)

@@ -80,7 +80,13 @@ class Prediction:
 
 
 def predict(
-    plan: Plan, costs: CostModel, training: Training, *, seed: int = 0, conditions: Conditions = USUAL
+    plan: Plan,
+    costs: CostModel,
+    training: Training,
+    *,
+    seed: int = 0,
+    conditions: Conditions = USUAL,
+    interval: bool = True,
 ) -> Prediction:
     """The prediction of `plan`, by the event model; its interval by seeded draws from the spread of the costs.
 
@@ -94,7 +100,7 @@ def predict(
         plan,
         timeline,
         timeline.step_s,
-        draws_s(schedule, prices, costs, conditions, timeline.step_s, seed),
+        draws_s(schedule, prices, costs, conditions, timeline.step_s, seed) if interval else (timeline.step_s,),
         memory_use(plan, costs, training, schedule),
         memory_over_time(timeline, plan, costs, training),
         limits(solve(schedule, prices).happened(timeline)),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hetsim.costs import CostModel, Estimate
+from hetsim.costs.model import FEW_IN_FLIGHT
 from hetsim.costs.traffic import Phase, Traffic
 from hetsim.exchange import Bucket, buckets
 from hetsim.hardware import Resource
@@ -100,7 +101,8 @@ def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
     for replica in plan.replicas:
         for number, stage in enumerate(replica.stages):
             key = (stage.device, number)
-            forward_s, backward_s = _stage_seconds(stage, replica, costs, seconds)
+            deep = plan.schedule == "gpipe" and replica.microbatches > FEW_IN_FLIGHT
+            forward_s, backward_s = _stage_seconds(stage, replica, costs, seconds, deep=deep)
             beside_forward_s, beside_backward_s = _beside_messages_s(number, replica, costs)
             start_ns[stage.device] = _ns(costs.step_overhead_s(stage.device))
             compute_ns[*key, Kind.FORWARD] = _ns(forward_s + beside_forward_s)
@@ -172,13 +174,19 @@ def _shared_cores(plan: Plan, costs: CostModel) -> dict[str, dict[Resource, floa
     return {name: load for name, load in shared.items() if load}
 
 
-def _stage_seconds(stage: Stage, replica: Replica, costs: CostModel, seconds: Scale) -> tuple[float, list[float]]:
+def _stage_seconds(
+    stage: Stage, replica: Replica, costs: CostModel, seconds: Scale, *, deep: bool
+) -> tuple[float, list[float]]:
     """Forward of a microbatch, and its backward layer by layer from the last to the first (the loss with the last)."""
     device, size, width = stage.device, replica.microbatch_samples, len(stage.group)
     mode = replica.is_pipelined
-    forwards = (costs.forward(device, layer, size, pipelined=mode, tensor_parallel=width) for layer in stage.layers)
+    forwards = (
+        costs.forward(device, layer, size, pipelined=mode, deep=deep and mode, tensor_parallel=width)
+        for layer in stage.layers
+    )
     backwards = (
-        costs.backward(device, layer, size, pipelined=mode, tensor_parallel=width) for layer in reversed(stage.layers)
+        costs.backward(device, layer, size, pipelined=mode, deep=deep and mode, tensor_parallel=width)
+        for layer in reversed(stage.layers)
     )
     forward_s = sum(seconds(device, forward) for forward in forwards)
     backward_s = [seconds(device, backward) for backward in backwards]

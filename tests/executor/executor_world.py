@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.models.intake import chain_of
@@ -153,3 +154,44 @@ def state_on_disk(folders):
             for layer, state in torch.load(path).items():
                 states.setdefault(layer, []).append(state)
     return states
+
+
+class Blobs(Dataset):
+    """Five clouds of points, as long as is asked, with labels that say which."""
+
+    def __init__(self, length=160, features=24):
+        random = torch.Generator().manual_seed(0)
+        self.labels = torch.randint(5, (length,), generator=random)
+        centres = torch.randn(5, features, generator=random)
+        self.points = centres[self.labels] + 0.3 * torch.randn(length, features, generator=random)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.points[index], self.labels[index]
+
+
+def blobs():
+    """What the networks here can learn."""
+    return Blobs()
+
+
+def too_few():
+    """Not even a batch."""
+    return Blobs(5)
+
+
+def of_another_shape():
+    """Not what the networks here take."""
+    return Blobs(features=7)
+
+
+def no_pairs():
+    """Inputs alone."""
+    return list(torch.ones(20, 24))
+
+
+def broken():
+    """Fails as it is made."""
+    raise RuntimeError("the disk is on fire")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from executor_world import GLOBAL_BATCH, LAYERS, LOOPBACK, chain, spec, state_on_disk, trained_alone
 
+from executor.batches import global_batch
 from executor.job import Job, RunRequest
 from executor.launch import run
-from executor.training import global_batch
 from hetsim.hardware import Cluster, Device, DeviceType, Node
 from hetsim.models.zoo import build
 from hetsim.plan import Plan

@@ -10,10 +10,11 @@ import pytest
 import torch
 from executor_world import CLUSTER, GLOBAL_BATCH, LAYERS, LOOPBACK, chain, from_the_start, spec, state_on_disk, trained_alone
 
+from executor.batches import global_batch
 from executor.job import Job, RunRequest
 from executor.launch import run
 from executor.results import collect
-from executor.training import check_network, global_batch
+from executor.training import check_network
 from hetsim.errors import NetworkError
 from hetsim.hardware import Cluster, Device, DeviceType, Node
 from hetsim.hardware.binding import KEEP_MEMORY

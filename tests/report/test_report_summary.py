@@ -5,9 +5,10 @@ from collections import Counter
 import pytest
 from report_world import World, slowed
 
+from hetsim.communication import messages
 from hetsim.costs import LOSS, CostTable, LayerCost
 from hetsim.plan import Plan
-from hetsim.report.summary import batch_curves, messages, summarise_costs, summarise_devices
+from hetsim.report.summary import batch_curves, summarise_costs, summarise_devices
 from hetsim.schedule import Kind
 from hetsim.timeline import Span, Timeline
 
