@@ -8,14 +8,14 @@ Gradients live in the buckets in which they are exchanged, so these add nothing.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from hetsim.costs import CostModel
 from hetsim.errors import PlanError, Problem
 from hetsim.plan import Plan, Replica
-from hetsim.schedule import Action, Kind, Schedule, make_schedule
+from hetsim.schedule import Action, Kind, Schedule, compute_order
 from hetsim.timeline import Span, Timeline
 from hetsim.units import format_bytes
 from hetsim.workload import Training
@@ -63,7 +63,12 @@ MemoryCurve = tuple[tuple[int, int], ...]
 
 def memory_use(plan: Plan, costs: CostModel, training: Training, schedule: Schedule | None = None) -> tuple[MemoryUse, ...]:
     """What each working device needs under `plan`, in the order of the plan."""
-    actions = (schedule or make_schedule(plan, costs.chain)).actions
+    # What is held depends on the order of the computation alone, which is quickly had without its messages.
+    actions: Mapping[str, Sequence[Action]] = (
+        schedule.actions
+        if schedule is not None
+        else {device: order for r in plan.replicas for device, order in compute_order(r, plan.schedule).items()}
+    )
     rows = []
     for replica in plan.replicas:
         for group in dict.fromkeys(stage.group for stage in replica.stages):
