@@ -254,7 +254,7 @@ def validate(
 
 @app.command(
     epilog="Examples:  hetsim whatif scenarios/retire_k80.yaml   ·   "
-    "hetsim whatif scenarios/textbook.yaml --edit 'retire K80-0' --hinges   ·   "
+    "hetsim whatif scenarios/textbook.yaml --edit 'retire k80-0' --hinges   ·   "
     "hetsim whatif scenarios/buy_under_budget.yaml --budget 40000"
 )
 def whatif(
