@@ -270,6 +270,11 @@ def summary(title: str, rows: Sequence[Case]) -> list[str]:
     return [row]
 
 
+def cell(plan: object) -> str:
+    """A plan as a cell of a Markdown table, whose columns its bars would end."""
+    return f"`{str(plan).replace('|', chr(92) + '|')}`"
+
+
 def _percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
@@ -300,14 +305,14 @@ def report(rows: Sequence[Case]) -> str:
         even = next(c for c in mine if c.kind == EVEN_SPLIT)
         gains = sorted((even.measured_s / chosen.measured_s, even.again_s / chosen.again_s))
         regret = chosen.measured_s / min(c.measured_s for c in mine) - 1
-        lines.append(f"| {cluster} | {network} | `{chosen.plan}` | {regret:.1%} | {gains[0]:.2f}–{gains[1]:.2f} × |")
+        lines.append(f"| {cluster} | {network} | {cell(chosen.plan)} | {regret:.1%} | {gains[0]:.2f}–{gains[1]:.2f} × |")
     lines += [
         "",
         "| cluster | network | kind | plan | predicted | measured | error | in interval | again |",
         "|" + "---|" * 9,
     ]
     lines += [
-        f"| {c.cluster} | {c.network} | {c.kind} | `{c.plan}` | {format_seconds(c.predicted_s)} | {format_seconds(c.measured_s)} "
+        f"| {c.cluster} | {c.network} | {c.kind} | {cell(c.plan)} | {format_seconds(c.predicted_s)} | {format_seconds(c.measured_s)} "
         f"| {c.error:+.1%} | {'yes' if c.inside else 'no'} | {c.repeat:+.1%} |"
         for c in rows
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from benchmarks.matrix_live import cell
 from executor.job import RunRequest
 from executor.launch import run
 from hetsim.cli.session import Session
@@ -45,7 +46,7 @@ def main() -> int:
             # Step by step, so that a drift of the machine meets both.
             ratio = median(a / b for a, b in zip(full.step_s, sparse.step_s, strict=True))
             seconds = f"{format_seconds(full.median_s)} | {format_seconds(sparse.median_s)}"
-            sys.stdout.write(f"| {spec.name} | `{full.plan}` | {seconds} | {ratio:.4f} |\n")
+            sys.stdout.write(f"| {spec.name} | {cell(full.plan)} | {seconds} | {ratio:.4f} |\n")
     return 0
 
 

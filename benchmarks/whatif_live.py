@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks.matrix_live import cell
 from hetsim.cli.calibrate import curve_points, measure
 from hetsim.cli.run import execute
 from hetsim.cli.session import Session
@@ -49,8 +50,8 @@ def main() -> int:
         spread = [median(np.random.default_rng(seed).choice(ratios, len(ratios))) for seed in range(500)]
         cells = (
             name,
-            f"`{plans['with']}`",
-            f"`{plans['without']}`",
+            cell(plans["with"]),
+            cell(plans["without"]),
             f"{gain:+.1%}",
             f"{low:+.1%} to {high:+.1%}",
             f"{median(ratios):+.1%}",
