@@ -312,8 +312,8 @@ def report(rows: Sequence[Case]) -> str:
         "|" + "---|" * 9,
     ]
     lines += [
-        f"| {c.cluster} | {c.network} | {c.kind} | {cell(c.plan)} | {format_seconds(c.predicted_s)} | {format_seconds(c.measured_s)} "
-        f"| {c.error:+.1%} | {'yes' if c.inside else 'no'} | {c.repeat:+.1%} |"
+        f"| {c.cluster} | {c.network} | {c.kind} | {cell(c.plan)} | {format_seconds(c.predicted_s)} "
+        f"| {format_seconds(c.measured_s)} | {c.error:+.1%} | {'yes' if c.inside else 'no'} | {c.repeat:+.1%} |"
         for c in rows
     ]
     return "\n".join([*lines, ""])
