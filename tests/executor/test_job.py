@@ -84,9 +84,9 @@ def test_what_can_only_be_simulated_is_told(tmp_path, numbers, text, what):
         (b"9" * 5000, "is no JSON that can be read"),
         (b"[]", "is not a job"),
         (b'{"format": "hetsim run"}', "is not a job"),
-        (b'{"format": "hetsim job", "schema_version": 2}', "got schema_version 2, expected 1"),
-        (b'{"format": "hetsim job", "schema_version": 1}', "does not have the entries of a job: 'job'"),
-        (b'{"format": "hetsim job", "schema_version": 1, "job": {"requests": 3}}', "does not have the entries of a job"),
+        (b'{"format": "hetsim job", "schema_version": 3}', "got schema_version 3, expected 2"),
+        (b'{"format": "hetsim job", "schema_version": 2}', "does not have the entries of a job: 'job'"),
+        (b'{"format": "hetsim job", "schema_version": 2, "job": {"requests": 3}}', "does not have the entries of a job"),
     ],
 )
 def test_what_is_no_job_is_refused(tmp_path, content, said):
