@@ -13,12 +13,12 @@ work / sum of w with each microbatch. A microbatch's way through all stages take
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from hetsim.planner.replica_split import ReplicaSplit
-from hetsim.planner.shortest_cut import Cut, Shape
+from hetsim.planner.holdings import Holdings
+from hetsim.planner.shortest_cut import Shape
 from hetsim.planner.stage_costs import Bools, Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
 
@@ -31,19 +31,7 @@ def microbatch_grid(most: int) -> Ints:
     return np.array(rows, dtype=np.int64)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Column:
-    """One shape at one microbatch size with one number of microbatches, solved."""
-
-    shape: Shape
-    grid: StageGrid
-    microbatches: int
-    low_s: float
-    high_s: float
-    cut: Cut | None
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SizeTable:
     """The least steps of all shapes at one microbatch size."""
 
@@ -57,9 +45,8 @@ class SizeTable:
     slope_s: Floats
     """[shape]: by how much the least step grows at least with each further microbatch."""
 
-    phi: float
-    exact: Bools
-    """[shape, count]: whether solved, for as few replicas as the table stands for."""
+    holdings: Holdings
+    """A sharper look at single numbers of microbatches."""
 
     def most_microbatches(self, step_s: float) -> Ints:
         """[shape]: how many microbatches may be done within `step_s`; 0 where not even two."""
@@ -68,23 +55,6 @@ class SizeTable:
         room = np.append(np.diff(self.counts), 1) - 1
         many = np.where(spare >= 0, self.counts + np.minimum(extra, room), 0)
         return np.asarray(many.max(axis=1, initial=0), dtype=np.int64)
-
-    def tighten(self, row: int, count: int, low_s: float, depth: int) -> None:
-        """Take in that the shape's least step with `count` microbatches is no less than `low_s`."""
-        after = self.counts >= count
-        if not np.isfinite(low_s):
-            self.least_s[row, after] = np.inf  # memory: more microbatches need no less
-            return
-        late = (depth - 1) * self.phi
-        steep = self.slope_s[row] * max(0.0, 1 - late / max(count - 1, 1))
-        self.least_s[row, after] = np.maximum(self.least_s[row, after], low_s + (self.counts[after] - count) * steep)
-        room = self.counts[~after] - 1 - late
-        shrunk = np.where(room > 0, low_s / (1 + (count - self.counts[~after]) / np.maximum(room, 1e-9)), 0.0)
-        self.least_s[row, ~after] = np.maximum(self.least_s[row, ~after], shrunk)
-
-    def copy(self) -> SizeTable:
-        """The same table, to be tightened apart."""
-        return SizeTable(self.grid, self.counts, self.least_s.copy(), self.slope_s, self.phi, np.zeros_like(self.exact))
 
 
 def shapes_of(limits: Sequence[int], widths: Sequence[int], deepest: int, most: int) -> list[Shape]:
@@ -131,12 +101,14 @@ def size_table(grid: StageGrid, shapes: Sequence[Shape], counts: Ints) -> SizeTa
     phi = float(shares.max(initial=0.0))
     used = np.array(shapes, dtype=np.int64).reshape(len(shapes), kinds)
     present = used > 0
-    work, pass_s = np.zeros(len(shapes)), np.zeros(len(shapes))
+    work, pass_s, beside_s = np.zeros(len(shapes)), np.zeros(len(shapes)), np.zeros(len(shapes))
     for subset in np.unique(present, axis=0):
         mine = (present == subset).all(axis=1)
         work[mine] = (weight[subset, None] * layer_s[subset]).min(axis=0).sum()
         pass_s[mine] = first_s[subset].min(axis=0).sum()
-    pass_s += np.where(present, grid.overhead_s, np.inf).min(axis=1)
+        beside_s[mine] = (used[mine].sum(axis=1) - 1) * _least_link_s(grid, subset)
+    beside_s += np.where(present, grid.overhead_s, np.inf).min(axis=1)
+    pass_s += beside_s
     spread = np.zeros((len(shapes), len(counts)))
     behind = used.sum(axis=1) - 1
     for kind in np.argsort(-weight, kind="stable"):
@@ -148,7 +120,14 @@ def size_table(grid: StageGrid, shapes: Sequence[Shape], counts: Ints) -> SizeTa
     least_s = pass_s[:, None] + np.divide(work[:, None], spread)
     slope_s = np.maximum(work / np.maximum(used @ weight, 1e-300), 1e-12)
     least_s[~_may_fit(grid, used), :] = np.inf
-    return SizeTable(grid, counts, least_s, slope_s, phi, np.zeros(least_s.shape, dtype=bool))
+    return SizeTable(grid, counts, least_s, slope_s, Holdings(grid, shapes, pass_s, beside_s))
+
+
+def _least_link_s(grid: StageGrid, kinds: Bools) -> float:
+    """What lies between two stages on any of `kinds`, at least."""
+    inner = grid.link_s[np.ix_(kinds, kinds)][:, :, 1:-1]
+    finite = inner[np.isfinite(inner)]
+    return float(finite.min()) if finite.size else 0.0
 
 
 def _may_fit(grid: StageGrid, used: Ints) -> Bools:
@@ -162,20 +141,3 @@ def _may_fit(grid: StageGrid, used: Ints) -> Bools:
         mine = (present == subset).all(axis=1)
         rows[mine] = need[subset].min(axis=0).sum() <= used[mine] @ grid.room_bytes
     return rows
-
-
-@dataclass(slots=True)
-class Columns:
-    """All columns that were solved, whatever for."""
-
-    solved: dict[tuple[Shape, int, int, int, bool], Column] = field(default_factory=dict)
-    """By shape, microbatch size, microbatches, replicas, and whether one of these is a single device."""
-
-    def solve(self, shape: Shape, split: ReplicaSplit, below_s: float) -> Column:
-        """The best cut of the shape; kept, so that asking again costs nothing."""
-        key = (shape, split.grid.microbatch, split.microbatches, split.holders, split.whole)
-        known = self.solved.get(key)
-        if known is None or (known.cut is None and known.low_s < below_s):
-            found = split.best(shape, below_s)
-            known = self.solved[key] = Column(shape, split.grid, split.microbatches, found.low_s, found.high_s, found.cut)
-        return known

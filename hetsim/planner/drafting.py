@@ -62,19 +62,16 @@ class _Option:
 
 
 def _options(search: JointSearch, team: Team, holders: int) -> list[_Option]:
-    layers = len(search.costs.chain)
-    if team.column is None:
-        kind = team.shape.index(1)
-        cut = Cut((kind,), (0, layers))
-        return [_Option(pieces, cut, 0) for pieces in search.alone_pieces(kind, holders)]
-    assert team.column.cut is not None
-    cut, own = team.column.cut, team.column.grid.microbatch
+    if team.known is None:
+        cut = Cut((team.kind,), (0, len(search.costs.chain)))
+        return [_Option(pieces, cut, 0) for pieces in search.alone_pieces(team.kind, holders)]
+    cut, own = team.known.cut, team.known.grid.microbatch
     found = []
     for table in search.tables:
         size = table.grid.microbatch
         if size == own or (size == 1 and own > 1):
             most = min(search.training.global_batch // size, MOST_PIECES)
-            cost = value_s(table.grid, cut, most, holders)
+            cost = value_s(table.grid, cut, np.arange(most + 1), holders)
             if len(cut.kinds) > 1:
                 cost[1] = np.inf  # a single microbatch is not in flight with others, and costs differ
             found.append(_Option(Pieces(size, cost), cut, size))

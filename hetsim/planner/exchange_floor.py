@@ -33,12 +33,12 @@ class ExchangeFloor:
             return 0.0
         return min((self.costs.send_s(a, b, size_bytes) for a, b in self._pairs(source, target)), default=float("inf"))
 
-    def reduce_s(self, holders: int, size_bytes: npt.ArrayLike) -> Floats:
-        """Seconds in which `holders` devices or groups add up `size_bytes`, at least."""
+    def reduce_s(self, holders: int, size_bytes: npt.ArrayLike, among: frozenset[str] = frozenset()) -> Floats:
+        """Seconds in which `holders` devices or groups add up `size_bytes`, at least; devices of the types `among` are of them."""
         sizes = np.asarray(size_bytes, dtype=float)
         if holders < 2 or not self._plain:
             return np.zeros_like(sizes)
-        ways = [(link, holders) for link, most in self._inside if most >= holders]
+        ways = [(link, holders) for link, there, most in self._inside if most >= holders and among <= there]
         # Over rings every device is a hop; a hierarchy crosses the network once for each node.
         nodes = holders if self.ring_only else -(-holders // self._widest)
         ways += [(self.costs.cluster.network, nodes)] if len(self.costs.cluster.nodes) > 1 and nodes > 1 else []
@@ -56,12 +56,13 @@ class ExchangeFloor:
         return not wired and not any(row.operation == "all_reduce" for row in self.costs.table.transfers)
 
     @cached_property
-    def _inside(self) -> list[tuple[Link, int]]:
-        """The links of nodes, each with the most devices that it joins."""
-        best: dict[Link, int] = {}
+    def _inside(self) -> list[tuple[Link, frozenset[str], int]]:
+        """The links of nodes, with the device types that each joins and the most devices."""
+        best: dict[tuple[Link, frozenset[str]], int] = {}
         for node in self.costs.cluster.nodes:
-            best[node.link] = max(best.get(node.link, 0), len(node.devices))
-        return list(best.items())
+            key = node.link, frozenset(device.type for device in node.devices)
+            best[key] = max(best.get(key, 0), len(node.devices))
+        return [(*key, most) for key, most in best.items()]
 
     @cached_property
     def _widest(self) -> int:

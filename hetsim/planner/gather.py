@@ -45,7 +45,7 @@ class Effort:
     pipelines: int = 80
     """Pipelines that are solved exactly."""
 
-    replicas: int = 150
+    replicas: int = 3000
     """Replicas of hybrids that are."""
 
 

@@ -1,16 +1,18 @@
 """The joint search: which devices form which replica, where each is cut, how many microbatches of which size it takes.
 
-A step of T seconds is possible only if some replicas, made of the devices there are, together take the batch within T. What a
-replica of a shape takes is bounded from above by tables (`capacity`), which replicas there can be by a knapsack (`packing`);
-the least T at which the knapsack takes the whole batch is under the step of every plan. The shapes on which that T rests are
-then solved exactly, which raises it, and the same shapes make plans, whose steps bring down what is known from above; and so on
-until the two meet or time is up. How long the exchange of gradients takes at least depends on the number of replicas: ranges of
-it are searched best first, and halved where it matters.
+Whether a step of T seconds is possible is asked for one T after another, the first well below the best plan, the next nearer to it.
+Within T a replica of a shape takes some number of samples at most, and the replicas together have to take the whole batch: a
+knapsack, whose linear relaxation gives each device a price in samples. T is ruled out when no replica of any shape takes more within T
+than its devices' prices, slack included (column generation; Dantzig & Wolfe 1960, Gilmore & Gomory 1961). A bound that costs nothing
+(`capacity`) settles that for most shapes; for the others the exact cut (`replica_split`) either rules it out or is a replica worth
+having, with which the prices are worked out anew. What the relaxation is made of is packed into whole replicas, which make plans.
+
+How long an exchange of gradients takes at least depends on the number of replicas and on the single devices among them: both are
+assumed in ranges, which are divided where T cannot be ruled out.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,21 +22,19 @@ import numpy as np
 
 from hetsim.costs import CostModel
 from hetsim.planner.batch_split import whole_chain_buckets
-from hetsim.planner.capacity import Column, Columns, SizeTable, microbatch_grid, shapes_of, size_table
+from hetsim.planner.capacity import SizeTable, microbatch_grid, shapes_of, size_table
 from hetsim.planner.exchange_floor import ExchangeFloor
 from hetsim.planner.kinds import Kind, devices_used, kinds_of
-from hetsim.planner.packing import Packing, pack
-from hetsim.planner.replica_split import ReplicaSplit, value_s
+from hetsim.planner.known import Known, KnownCut, Others
+from hetsim.planner.packing import pack, relaxed
+from hetsim.planner.replica_split import ReplicaSplit
 from hetsim.planner.share_costs import ShareCosts, share_costs
 from hetsim.planner.share_sum import Pieces
-from hetsim.planner.shortest_cut import Cut, Shape
+from hetsim.planner.shortest_cut import Shape
 from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
 from hetsim.planner.watch import Watch
 from hetsim.workload import Training
-
-NEAR = 1e-3
-"""Relative. How exactly the least T is found."""
 
 MOST_STAGES = 16
 """Replicas of hybrids are no longer."""
@@ -42,23 +42,37 @@ MOST_STAGES = 16
 MOST_SHAPES = 1000
 """Where there are more, replicas are shorter."""
 
-PATIENCE = 12
-"""Rounds after which a search that came no nearer ends."""
+FIRST_GAP = 0.16
+"""How far below the best plan the first T is, relative."""
+
+NEXT_GAP = 0.5
+"""How far below a T that is possible the next one is, as long as none is ruled out."""
+
+PATIENCE = 60
+"""Questions after which a search that came no nearer ends."""
 
 LEAST_PROGRESS = 0.005
 """By how much, relative, it has to have come nearer."""
 
-SOLVED_AT_ONCE = 6
-"""Shapes that are solved before the knapsack is asked again."""
+WORTH_HAVING = 6
+"""Replicas that are found before the prices are worked out anew."""
+
+NEAR = 2e-3
+"""Relative. How exactly the least T at which replicas can be packed is found."""
+
+SURE = 1 - 1e-9
+"""Of the batch: what sums of fractions are exact to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Team:
     """A replica before it has devices: alike ones are one team with a number."""
 
-    shape: Shape
-    column: Column | None
-    """None: one device, of the one kind in `shape`, that holds the whole chain."""
+    known: KnownCut | None
+    """None: one device, that holds the whole chain."""
+
+    kind: int
+    """Of that device; -1 where there is a cut."""
 
     number: int
 
@@ -67,30 +81,50 @@ Draft = tuple[Team, ...]
 """What the search hands out to be made into a plan."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Devices:
-    """What is assumed of the replicas that are one device."""
-
-    banned: frozenset[int] = frozenset()
-    """Kinds of which there are none."""
-
-    used: frozenset[int] = frozenset()
-    """Kinds of which there are some."""
-
-
 @dataclass(slots=True)
 class _Range:
     """Plans of `fewest` to `most` replicas."""
 
     fewest: int
     most: int
-    devices: _Devices
-    tables: list[SizeTable]
-    alone: Mapping[int, Floats]
-    """By kind of one device: what each share costs a device alone, the best number of microbatches taken; index: samples."""
+    banned: frozenset[int] = frozenset()
+    """Kinds of which no replica is a single device."""
 
-    least_s: float
-    """What the step has beside everything in the tables."""
+    used: frozenset[int] = frozenset()
+    """Kinds of which one is."""
+
+    low_s: float = 0.0
+    """No shorter step is possible."""
+
+    high_s: float = np.inf
+    """The shortest that could not be ruled out."""
+
+    alone: tuple[int, ...] = ()
+    """Kinds of single devices on which that rests."""
+
+    def next_s(self, best_s: float, gap: float) -> float:
+        """The step to ask about: one that may be ruled out, and the nearer to the best plan the more is ruled out already."""
+        if self.low_s == 0.0:
+            return best_s / (1 + FIRST_GAP) if self.high_s == np.inf else self.high_s / (1 + NEXT_GAP)
+        goal_s = best_s / (1 + gap)
+        near = self.high_s == np.inf and goal_s < self.low_s * (1 + 4 * gap)
+        return goal_s if near else float(np.sqrt(self.low_s * min(self.high_s, goal_s)))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether asking further would tell nothing."""
+        return self.high_s < self.low_s * (1 + 2 * NEAR)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Replicas that are possible within some time: first those that are cut, then single devices."""
+
+    capacities: Floats
+    usage: Ints
+    cuts: list[KnownCut]
+    alone: list[int]
+    """Kinds."""
 
 
 @dataclass
@@ -105,51 +139,36 @@ class JointSearch:
     counts: Sequence[int]
     """Numbers of microbatches of replicas of one device."""
 
-    columns: Columns = field(default_factory=Columns)
     bound_s: float = 0.0
     """No plan has a shorter step, as far as the search has come."""
 
+    solved: int = 0
+    """Questions about single replicas that were answered exactly."""
+
+    _known: Known = field(default_factory=Known)
     _handed_out: set[Draft] = field(default_factory=set)
-    _values: dict[tuple[int, Cut, int], Floats] = field(default_factory=dict)
-    """(microbatch size, cut, replicas) -> what each number of microbatches takes."""
 
     def run(self, best_s: Callable[[], float], gap: float, most_solved: int, watch: Watch) -> Iterator[Draft]:
-        """Drafts, better and better, until no step can be shorter than `best_s()` by more than `gap`, relative.
+        """Drafts, until no step can be shorter than `best_s()` by more than `gap`, relative, or `most_solved` questions are answered.
 
-        It ends, too, when `most_solved` replicas were. `bound_s` rises meanwhile; it is never above `best_s()`.
+        `bound_s` rises meanwhile.
         """
-        queue = _Queue()
-        for first, last in self._first_ranges():
-            if watch.over:
+        parts, progress = self._first_ranges(), _Progress()
+        while parts:
+            part = min(parts, key=lambda part: part.low_s)
+            shortest_s = min(best_s(), self._some_step_s)
+            self.bound_s = min(part.low_s, best_s())
+            enough = part.low_s >= shortest_s / (1 + gap) or part.is_settled
+            if enough or self.solved >= most_solved or watch.over or progress.stalls(self.bound_s, shortest_s):
                 return
-            part = self._range(first, last, _Devices(), None)
-            queue.push(self._bound(part, 0.0, best_s()).low_s, part)
-        done_s, rounds, progress = np.inf, 0, _Progress()
-        while queue:
-            low_s, part = queue.pop()
-            self.bound_s = min(low_s, done_s, best_s())
-            if low_s >= best_s() / (1 + gap) or len(self.columns.solved) >= most_solved or watch.over:
-                break
-            if progress.stalls(self.bound_s, best_s()):
-                break
-            found = self._bound(part, low_s, best_s())
-            self.bound_s = min(max(low_s, found.low_s), queue.least_s, done_s, best_s())
-            if found.unsolved:
-                self._solve(part, found.unsolved, best_s() / (1 + gap))
-                queue.push(found.low_s, part)
-            elif halves := list(self._divide(part, found.alone)):
-                for half in halves:
-                    queue.push(max(found.low_s, self._bound(half, found.low_s, best_s()).low_s), half)
-            else:
-                done_s = min(done_s, found.low_s)
-            rounds += 1
-            known = self._known_teams(part, found.low_s, best_s()) if found.unsolved and rounds % 2 else ()
-            for draft in (found.teams, known):
-                if draft and draft not in self._handed_out:
-                    self._handed_out.add(draft)
-                    yield draft
-        else:
-            self.bound_s = min(done_s, best_s())
+            step_s, cuts = part.next_s(shortest_s, gap), len(self._known.cuts)
+            self._ask(part, step_s)
+            if len(self._known.cuts) > cuts and (draft := self._draft(part, step_s, best_s())) not in self._handed_out:
+                self._handed_out.add(draft)
+                yield draft
+            if part.high_s <= step_s < best_s() / (1 + gap) * (1 + NEAR) and part.low_s > 0 and (halves := self._halves(part)):
+                parts.remove(part)
+                parts += halves
 
     def alone_pieces(self, number: int, holders: int) -> tuple[Pieces, ...]:
         """What shares cost a device of kind `number` that holds the whole chain beside `holders` - 1 other replicas."""
@@ -193,19 +212,8 @@ class JointSearch:
         return shapes_of([kind.count for kind in self.kinds], [kind.width for kind in self.kinds], deepest, MOST_SHAPES)
 
     @cached_property
-    def _usage(self) -> Ints:
-        """[column, type]: devices that it uses; first the shapes, then a device of each kind alone."""
-        by_kind = np.array(devices_used(self.kinds, self.types), dtype=np.int64).T
-        return np.vstack((np.array(self.shapes, dtype=np.int64).reshape(-1, len(self.kinds)) @ by_kind, by_kind))
-
-    @cached_property
-    def _curves(self) -> dict[str, ShareCosts]:
-        buckets = whole_chain_buckets(self.costs.chain)
-        return share_costs(self.costs, self.training, self.types, buckets)
-
-    @cached_property
     def tables(self) -> list[SizeTable]:
-        """The least steps of all shapes, by microbatch size, as they are before anything is solved."""
+        """The least steps of all shapes that cost nothing to know, by microbatch size."""
         batch = self.training.global_batch
         grids = [StageGrid(self.costs, self.training, self.kinds, size, self.floor) for size in self.sizes]
         usable = [grid for grid in grids if 2 * grid.microbatch <= batch]
@@ -213,182 +221,153 @@ class JointSearch:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _divide(self, part: _Range, alone: Sequence[int]) -> Iterator[_Range]:
-        """Smaller problems that together are `part`; none where it is as small as it gets.
-
-        `alone`: kinds of single devices on which its bound rests.
-        """
-        open_kinds = [kind for kind in alone if kind not in part.devices.used]
-        if open_kinds:
-            kind = max(open_kinds, key=lambda kind: self._curves[self.kinds[kind].device_type].update_s)
-            banned, used = part.devices.banned, part.devices.used
-            yield self._range(part.fewest, part.most, _Devices(banned | {kind}, used), part)
-            yield self._range(part.fewest, part.most, _Devices(banned, used | {kind}), part)
-        elif part.fewest < part.most:
-            middle = (part.fewest + part.most) // 2
-            yield self._range(part.fewest, middle, part.devices, part)
-            yield self._range(middle + 1, part.most, part.devices, part)
-
-    def _first_ranges(self) -> Iterator[tuple[int, int]]:
+    def _first_ranges(self) -> list[_Range]:
         most = min(sum(self.available), self.training.global_batch)
-        first = 2
-        while first <= most:
-            yield first, min(most, 2 * first - 1)
-            first *= 2
+        firsts = [2**power for power in range(1, most.bit_length())]
+        return [_Range(first, min(most, 2 * first - 1)) for first in firsts if first <= most]
 
-    def _range(self, first: int, last: int, devices: _Devices, parent: _Range | None) -> _Range:
-        tables = [table.copy() for table in (parent.tables if parent else self.tables)]
-        rows = {shape: row for row, shape in enumerate(self.shapes)}
-        least_s = self._least_s(first)
-        for (shape, size, count, holders, whole), column in self.columns.solved.items():
-            if holders <= first and whole <= bool(devices.used):
-                table = next(table for table in tables if table.grid.microbatch == size)
-                table.tighten(rows[shape], count, column.low_s - least_s, sum(shape))
-        return _Range(first, last, devices, tables, self._alone(first, devices), least_s)
+    def _halves(self, part: _Range) -> list[_Range]:
+        """Smaller problems that together are `part`; none where it is as small as it gets."""
+        if open_kinds := [kind for kind in part.alone if kind not in part.used]:
+            kind = max(open_kinds, key=lambda kind: self._curves[self.kinds[kind].device_type].update_s)
+            ways = [(part.banned | {kind}, part.used), (part.banned, part.used | {kind})]
+            return [_Range(part.fewest, part.most, *way, part.low_s) for way in ways]
+        if part.fewest == part.most:
+            return []
+        middle = (part.fewest + part.most) // 2
+        ends = [(part.fewest, middle), (middle + 1, part.most)]
+        return [_Range(*end, part.banned, part.used, part.low_s) for end in ends]
 
-    def _least_s(self, holders: int) -> float:
+    def _ask(self, part: _Range, step_s: float) -> None:
+        """Whether the batch can be taken within `step_s`: the part's bounds are moved accordingly."""
+        others = Others(part.fewest, frozenset(self.kinds[kind].device_type for kind in part.used))
+        spare_s = step_s - self._last_tensor_s(others)
+        cheap = np.array([table.most_microbatches(spare_s) for table in self.tables]).T
+        most = self._known.limit(cheap, step_s, others)
+        batch, low_s = self.training.global_batch * SURE, step_s
+        while True:
+            columns = self._columns(part, step_s, others)
+            prices, amounts = relaxed(columns.capacities, columns.usage, self.available, part.most, len(columns.cuts))
+            if prices.most >= batch:
+                used = np.flatnonzero(amounts[len(columns.cuts) :] > 0)
+                part.high_s, part.alone = step_s, tuple(columns.alone[column] for column in used)
+                return
+            limits = prices.raised(batch).of(self._usage[: len(self.shapes)], required=True)
+            low_s, found = self._price(most, limits, others, step_s, low_s)
+            if not found:
+                part.low_s = max(part.low_s, low_s)
+                return
+
+    def _price(self, most: Ints, limits: Floats, others: Others, step_s: float, low_s: float) -> tuple[float, int]:
+        """Look for replicas that take more than their price, some of `most` microbatches: how many were found, and the step below
+        which there are no others. `most` is lowered where there is none.
+
+        Those come first that take most beyond their price for each device.
+        """
+        own = np.array([table.grid.microbatch for table in self.tables])
+        excess = (most * own - limits[:, None]) / self._usage[: len(self.shapes)].sum(axis=1)[:, None]
+        needed = np.maximum(2, np.floor(limits[:, None] * (1 + 1e-12) / own).astype(np.int64) + 1)
+        self._sift(most, needed, excess, others, step_s)
+        found = 0
+        for cell in np.argsort(-excess, axis=None, kind="stable"):
+            row, size = (int(place) for place in np.unravel_index(cell, excess.shape))
+            count = int(needed[row, size])
+            if excess[row, size] <= 0:
+                break
+            if count > most[row, size]:
+                continue
+            grid = self.tables[size].grid
+            self.solved += 1
+            split = ReplicaSplit(grid, count, others.holders, others.devices).within(self.shapes[row], step_s)
+            if split.cut is not None:
+                self._known.add(size, KnownCut(row, grid, split.cut, self.training.global_batch // grid.microbatch))
+                found += 1
+                if found == WORTH_HAVING:
+                    break
+            else:
+                low_s = min(low_s, split.low_s)
+                most[row, size] = count - 1
+                self._known.rule_out(row, size, count, split.low_s, others)
+        return low_s, found
+
+    def _sift(self, most: Ints, needed: Ints, excess: Floats, others: Others, step_s: float) -> None:
+        """Lower `most` where it is soon seen that what is `needed` is too much."""
+        spare_s = step_s - self._last_tensor_s(others)
+        for size, table in enumerate(self.tables):
+            rows = np.flatnonzero((excess[:, size] > 0) & (needed[:, size] <= most[:, size]))
+            counts = needed[rows, size]
+            too_many = table.holdings.too_many(rows, counts, spare_s)
+            most[rows[too_many], size] = counts[too_many] - 1
+
+    def _columns(self, part: _Range, step_s: float, others: Others) -> _Columns:
+        """What is known to be possible within `step_s`."""
+        cuts, capacities = [], []
+        for cut, count in self._known.best(step_s, others):
+            cuts.append(cut)
+            capacities.append(float(count * cut.grid.microbatch))
+        alone = self._alone(part, others)
+        taken = [np.flatnonzero(cost <= step_s) for cost in alone.values()]
+        capacities += [float(shares[-1]) if len(shares) else 0.0 for shares in taken]
+        rows = [cut.row for cut in cuts] + [len(self.shapes) + kind for kind in alone]
+        return _Columns(np.array(capacities), self._usage[rows], cuts, list(alone))
+
+    def _last_tensor_s(self, others: Others) -> float:
         """The exchange of the tensor that comes last, which every replica of several stages waits for."""
         chain = self.costs.chain
         last = next((layer.parameters[0] for layer in chain.layers if layer.parameters), 0) * chain.element_bytes
-        return float(self.floor.reduce_s(holders, last))
+        return float(self.floor.reduce_s(others.holders, last, others.devices))
 
-    def _alone(self, holders: int, devices: _Devices) -> dict[int, Floats]:
-        """What each share costs a device that holds the whole chain, beside `holders` - 1 other replicas."""
-        chain = self.costs.chain
-        every_s = float(self.floor.reduce_s(holders, chain.parameter_bytes()))
-        updates_s = [self._curves[self.kinds[kind].device_type].update_s for kind in devices.used]
-        found = {}
+    def _alone(self, part: _Range, others: Others) -> dict[int, Floats]:
+        """By kind: what each share costs a device that holds the whole chain, at least, beside replicas that are cut anywhere."""
+        key = (others, part.banned)
+        if key not in self._alone_s:
+            self._alone_s[key] = dict(self._work_out_alone(part, others))
+        return self._alone_s[key]
+
+    def _work_out_alone(self, part: _Range, others: Others) -> Iterator[tuple[int, Floats]]:
+        updates_s = [self._curves[name].update_s for name in others.devices]
+        last_s, all_bytes = self._last_tensor_s(others), self.costs.chain.parameter_bytes()
         for number, kind in enumerate(self.kinds):
             curves = self._curves.get(kind.device_type)
-            if kind.width > 1 or curves is None or number in devices.banned:
+            if kind.width > 1 or curves is None or number in part.banned:
                 continue
+            every_s = float(self.floor.reduce_s(others.holders, all_bytes, others.devices | {kind.device_type}))
             slowest_s = max([curves.update_s, *updates_s])
-            found[number] = self._by_share(curves.beside(self.counts, every_s, self._least_s(holders), slowest_s))
-        return found
+            yield number, self._by_share(curves.beside(self.counts, every_s, last_s, slowest_s))
 
-    def _capacities(self, part: _Range, step_s: float) -> tuple[Floats, Ints]:
-        """[column]: the most samples within `step_s`, and the number of the table that says so (-1: a device alone)."""
-        found = np.zeros(len(self._usage))
-        source = np.full(len(self._usage), -1, dtype=np.int64)
-        for number, table in enumerate(part.tables):
-            samples = table.grid.microbatch * table.most_microbatches(step_s - part.least_s)
-            better = samples > found[: len(self.shapes)]
-            found[: len(self.shapes)][better] = samples[better]
-            source[: len(self.shapes)][better] = number
-        for kind, cost in part.alone.items():
-            fitting = np.flatnonzero(cost <= step_s)
-            found[len(self.shapes) + kind] = fitting[-1] if len(fitting) else 0
-        return found, source
+    def _draft(self, part: _Range, low_s: float, below_s: float) -> Draft:
+        """The teams that take the batch soonest, made of replicas that are known; none where none do below `below_s`."""
+        others = Others(part.fewest)
+        alone = self._alone_as_they_are(part.fewest)
 
-    def _bound(self, part: _Range, low_s: float, high_s: float) -> _Found:
-        """The least step at which the batch is taken; not above `high_s`, and then without teams."""
-        if not np.isfinite(high_s):
-            high_s = self._some_step_s(part)
-        edge = self._where_taken(lambda step_s: self._most(part, self._capacities(part, step_s)[0]), low_s, high_s)
-        if edge is None:
-            return _Found(high_s)
-        low_s, high_s = edge
-        capacities, source = self._capacities(part, high_s)
-        packing = self._pack(part, capacities)
-        unsolved = self._unsolved(part, packing.support, capacities, source)
-        if unsolved:
-            unsolved += self._unsolved(part, self._near(packing.support, capacities), capacities, source)
-        alone = [column - len(self.shapes) for column in packing.support if source[column] < 0]
-        return _Found(low_s, self._teams(part, packing.chosen, capacities, source), unsolved[:SOLVED_AT_ONCE], alone)
+        def columns(step_s: float) -> _Columns:
+            found = list(self._known.best(step_s, others))
+            capacities = [float(count * cut.grid.microbatch) for cut, count in found]
+            capacities += [float(np.flatnonzero(cost <= step_s).max(initial=0)) for cost in alone.values()]
+            rows = [cut.row for cut, _ in found] + [len(self.shapes) + kind for kind in alone]
+            return _Columns(np.array(capacities), self._usage[rows], [cut for cut, _ in found], list(alone))
 
-    def _pack(self, part: _Range, capacities: Floats) -> Packing:
-        return pack(capacities, self._usage, self.available, part.most, len(self.shapes))
+        def most(step_s: float) -> float:
+            there = columns(step_s)
+            return pack(there.capacities, there.usage, self.available, part.most, len(there.cuts), rounded=False).most
 
-    def _most(self, part: _Range, capacities: Floats) -> float:
-        """The samples of the same."""
-        return pack(capacities, self._usage, self.available, part.most, len(self.shapes), rounded=False).most
-
-    def _where_taken(self, most: Callable[[float], float], low_s: float, high_s: float) -> tuple[float, float] | None:
-        """Steps, `NEAR` to each other, of which the shorter is too short for the batch and the longer is not.
-
-        `most(step)`: samples within a step; about linear, so that interpolation soon leads there. Both are `low_s` where that
-        is long enough; None where `high_s` is too short.
-        """
-        batch = self.training.global_batch * (1 - 1e-9)
-        low_s = min(low_s, high_s)
-        if (of_high := most(high_s)) < batch:
-            return None
-        if (of_low := most(low_s) if low_s > 0 else 0.0) >= batch:
-            return low_s, low_s
-        while high_s - low_s > NEAR * high_s:
-            guess_s = low_s + (high_s - low_s) * (batch - of_low) / (of_high - of_low)
-            margin_s = max(0.4 * NEAR * high_s, 0.02 * (high_s - low_s))
-            for step_s in (guess_s - margin_s, guess_s + margin_s):
-                if not low_s < step_s < high_s:
-                    continue
-                taken = most(step_s)
-                if taken >= batch:
-                    high_s, of_high = step_s, taken
-                    break
-                low_s, of_low = step_s, taken
-        return low_s, high_s
-
-    def _unsolved(
-        self, part: _Range, columns: Sequence[int], capacities: Floats, source: Ints
-    ) -> list[tuple[int, int, int]]:
-        """Of `columns`, what their capacities rest on and is not solved: (table, shape, number of microbatches)."""
-        found = []
-        for column in columns:
-            if source[column] < 0:
-                continue
-            table = part.tables[source[column]]
-            at = int(np.searchsorted(table.counts, int(capacities[column]) // table.grid.microbatch, side="right")) - 1
-            if not table.exact[column, at]:
-                found.append((int(source[column]), int(column), int(table.counts[at])))
-        return found
-
-    def _known_teams(self, part: _Range, part_low_s: float, below_s: float) -> Draft:
-        """The teams that take the batch soonest, made of replicas whose cuts are known; none where none do below `below_s`."""
-        rows: list[tuple[int, int, Floats, Column | None]] = [
-            (self._rows[shape], size, np.maximum.accumulate(np.append(0.0, cost[1:])), column)
-            for (shape, size), (cost, column) in self._known(part.fewest).items()
-        ]
-        rows += [(len(self.shapes) + kind, 1, cost, None) for kind, cost in self._alone_as_they_are(part.fewest).items()]
-
-        def capacities(step_s: float) -> tuple[Floats, dict[int, Column | None]]:
-            found = np.zeros(len(self._usage))
-            source: dict[int, Column | None] = {}
-            for row, size, cost, column in rows:
-                at = int(np.searchsorted(cost, step_s)) - 1 if column else int(np.flatnonzero(cost < step_s).max(initial=0))
-                if at * size > found[row]:
-                    found[row], source[row] = at * size, column
-            return found, source
-
-        longest_s = below_s if np.isfinite(below_s) else self._some_step_s(part)
-        edge = self._where_taken(lambda step_s: self._most(part, capacities(step_s)[0]), part_low_s, longest_s)
-        if edge is None:
+        longest_s = below_s if np.isfinite(below_s) else self._some_step_s
+        edge_s = _least(most, self.training.global_batch * SURE, min(low_s, longest_s) / 2, longest_s)
+        if edge_s is None:
             return ()
-        taken, source = capacities(edge[1])
-        chosen = sorted(Counter(self._pack(part, taken).chosen).items())
-        return tuple(Team(self._shape_of(column), source[column], number) for column, number in chosen)
+        there = columns(edge_s)
+        packed = pack(there.capacities, there.usage, self.available, part.most, len(there.cuts))
+        teams = []
+        for column, number in sorted(Counter(packed.chosen).items()):
+            is_cut = column < len(there.cuts)
+            known, kind = (there.cuts[column], -1) if is_cut else (None, there.alone[column - len(there.cuts)])
+            teams.append(Team(known, kind, number))
+        return tuple(teams)
 
-    def _shape_of(self, column: int) -> Shape:
-        if column < len(self.shapes):
-            return self.shapes[column]
-        return tuple(int(kind == column - len(self.shapes)) for kind in range(len(self.kinds)))
-
-    @cached_property
-    def _rows(self) -> dict[Shape, int]:
-        return {shape: row for row, shape in enumerate(self.shapes)}
-
-    def _known(self, holders: int) -> dict[tuple[Shape, int], tuple[Floats, Column]]:
-        """(shape, microbatch size) -> what each number of microbatches takes by the cut that is best at its own, and that."""
-        found: dict[tuple[Shape, int], tuple[Floats, Column]] = {}
-        for (shape, size, count, *_), column in self.columns.solved.items():
-            if column.cut is None:
-                continue
-            key = (size, column.cut, holders)
-            if key not in self._values:
-                self._values[key] = value_s(column.grid, column.cut, self.training.global_batch // size, holders)
-            cost = self._values[key]
-            if (shape, size) not in found or cost[count] < found[shape, size][0][count]:
-                found[shape, size] = (cost, column)
-        return found
+    def _alone_as_they_are(self, holders: int) -> dict[int, Floats]:
+        """By kind of single device: what each share costs it, with the buckets of a plan of such devices alone."""
+        every = {number: self._by_share(self.alone_pieces(number, holders)) for number in range(len(self.kinds))}
+        return {number: best for number, best in every.items() if np.isfinite(best).any()}
 
     def _by_share(self, options: Sequence[Pieces]) -> Floats:
         """The least cost of each share of the batch."""
@@ -398,75 +377,50 @@ class JointSearch:
             best[shares] = np.minimum(best[shares], pieces.cost)
         return best
 
-    def _alone_as_they_are(self, holders: int) -> dict[int, Floats]:
-        """By kind of single device: what each share costs it, with the buckets of a plan of such devices alone."""
-        found = {}
-        for number in range(len(self.kinds)):
-            best = self._by_share(self.alone_pieces(number, holders))
-            if np.isfinite(best).any():
-                found[number] = best
-        return found
+    @cached_property
+    def _usage(self) -> Ints:
+        """[column, type]: devices that it uses; first the shapes, then a device of each kind alone."""
+        by_kind = np.array(devices_used(self.kinds, self.types), dtype=np.int64).T
+        return np.vstack((np.array(self.shapes, dtype=np.int64).reshape(-1, len(self.kinds)) @ by_kind, by_kind))
 
-    def _near(self, support: Sequence[int], capacities: Floats) -> list[int]:
-        """The shapes that take most for what they use, by the worth of a device that `support` suggests."""
-        if not support:
-            return []
-        usage, taken = self._usage[list(support)], capacities[list(support)]
-        worth, *_ = np.linalg.lstsq(usage.astype(float), taken, rcond=None)
-        price = self._usage @ np.maximum(worth, 1e-12)
-        rank = capacities / np.maximum(price, 1e-12)
-        order = np.argsort(-rank, kind="stable")
-        return [int(column) for column in order[:SOLVED_AT_ONCE] if column not in support]
+    @cached_property
+    def _curves(self) -> Mapping[str, ShareCosts]:
+        return share_costs(self.costs, self.training, self.types, whole_chain_buckets(self.costs.chain))
 
-    def _some_step_s(self, part: _Range) -> float:
+    @cached_property
+    def _alone_s(self) -> dict[tuple[Others, frozenset[int]], dict[int, Floats]]:
+        return {}
+
+    @cached_property
+    def _some_step_s(self) -> float:
         """A step long enough for whatever is possible."""
-        finite = [table.least_s[np.isfinite(table.least_s)].max(initial=0.0) for table in part.tables]
-        finite += [cost[np.isfinite(cost)].max(initial=0.0) for cost in part.alone.values()]
-        return 2 * max(finite, default=0.0) + 1.0
-
-    def _teams(self, part: _Range, chosen: Sequence[int], capacities: Floats, source: Ints) -> Draft:
-        """The chosen columns as teams; none where one of them was not solved or turned out to be impossible."""
-        teams = []
-        for column, number in Counter(chosen).items():
-            shape, nearest = self._shape_of(column), None
-            if source[column] >= 0:
-                size = part.tables[source[column]].grid.microbatch
-                nearest = self._nearest(part, shape, size, int(capacities[column]) // size)
-                if nearest is None:
-                    return ()
-            teams.append(Team(shape, nearest, number))
-        return tuple(teams)
-
-    def _nearest(self, part: _Range, shape: Shape, size: int, count: int) -> Column | None:
-        """The solved column most like the one that is asked for: under the same assumptions, then in microbatches."""
-        whole = bool(part.devices.used)
-        rows = [
-            ((with_device != whole, abs(holders - part.fewest) > part.fewest, abs(microbatches - count)), column)
-            for (s, m, microbatches, holders, with_device), column in self.columns.solved.items()
-            if s == shape and m == size and column.cut is not None
-        ]
-        return min(rows, key=lambda row: row[0], default=(None, None))[1]
-
-    def _solve(self, part: _Range, unsolved: Sequence[tuple[int, int, int]], below_s: float) -> None:
-        for number, row, count in unsolved:
-            table, shape = part.tables[number], self.shapes[row]
-            split = ReplicaSplit(table.grid, count, part.fewest, bool(part.devices.used))
-            column = self.columns.solve(shape, split, below_s)
-            table.tighten(row, count, column.low_s - part.least_s, sum(shape))
-            table.exact[row, table.counts == count] = True
+        finite = [table.least_s[np.isfinite(table.least_s)].max(initial=0.0) for table in self.tables]
+        for cost in self._alone(_Range(2, 2), Others(2)).values():
+            finite.append(cost[np.isfinite(cost)].max(initial=0.0))
+        return 2 * float(max(finite, default=0.0)) + 1.0
 
 
-@dataclass(slots=True)
-class _Found:
-    """The bound of a range, and what it rests on."""
+def _least(most: Callable[[float], float], wanted: float, low_s: float, high_s: float) -> float | None:
+    """The least step of which `most` is as much as `wanted`, to `NEAR`; None where it is above `high_s`.
 
-    low_s: float
-    teams: Draft = ()
-    unsolved: list[tuple[int, int, int]] = field(default_factory=list)
-    """(table, shape, number of microbatches)."""
-
-    alone: list[int] = field(default_factory=list)
-    """Kinds of single devices."""
+    `most(step)` is about linear, so that interpolation soon leads there.
+    """
+    if (of_high := most(high_s)) < wanted:
+        return None
+    if (of_low := most(low_s)) >= wanted:
+        return low_s
+    while high_s - low_s > NEAR * high_s:
+        guess_s = low_s + (high_s - low_s) * (wanted - of_low) / (of_high - of_low)
+        margin_s = max(0.4 * NEAR * high_s, 0.02 * (high_s - low_s))
+        for step_s in (guess_s - margin_s, guess_s + margin_s):
+            if not low_s < step_s < high_s:
+                continue
+            taken = most(step_s)
+            if taken >= wanted:
+                high_s, of_high = step_s, taken
+                break
+            low_s, of_low = step_s, taken
+    return high_s
 
 
 class _Progress:
@@ -476,33 +430,9 @@ class _Progress:
         self._gaps: list[float] = []
 
     def stalls(self, bound_s: float, best_s: float) -> bool:
-        """Whether the gap shrank too little over the last `PATIENCE` rounds, this one with them."""
+        """Whether the gap shrank too little over the last `PATIENCE` questions, this one with them."""
         self._gaps.append(best_s / bound_s if bound_s > 0 else np.inf)
         if len(self._gaps) <= PATIENCE or not np.isfinite(self._gaps[-1]):
             return False
         before = self._gaps[-1 - PATIENCE]
         return before - self._gaps[-1] < LEAST_PROGRESS * self._gaps[-1]
-
-
-class _Queue:
-    """Ranges, that with the lowest bound first."""
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[float, int, _Range]] = []
-        self._number = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._rows)
-
-    @property
-    def least_s(self) -> float:
-        """The lowest bound; infinite where nothing is left."""
-        return self._rows[0][0] if self._rows else np.inf
-
-    def push(self, low_s: float, part: _Range) -> None:
-        self._number += 1
-        heapq.heappush(self._rows, (low_s, self._number, part))
-
-    def pop(self) -> tuple[float, _Range]:
-        low_s, _, part = heapq.heappop(self._rows)
-        return low_s, part

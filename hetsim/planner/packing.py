@@ -34,6 +34,58 @@ class Packing:
     """The columns on which `most` rests."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What limits a packing, and what one more of each would be worth in samples: linear programming's dual.
+
+    No packing takes more than `most` as long as no column takes more than its price.
+    """
+
+    most: float
+    device: Floats
+    """[type]: of a device more."""
+
+    replica: float
+    """Of a replica more."""
+
+    required: float
+    """What it takes away that one of the required columns has to be among them."""
+
+    def of(self, usage: Ints, *, required: bool) -> Floats:
+        """[column]: the price of columns with this `usage`."""
+        price: Floats = usage @ self.device + self.replica - (self.required if required else 0.0)
+        return price
+
+    def raised(self, most: float) -> Prices:
+        """Prices that hold for more than they have to, so that all packings together may take `most`."""
+        required = max(0.0, self.required - (most - self.most))
+        before = self.most + self.required - required
+        factor = (most + required) / (before + required) if before + required > 0 else 1.0
+        return Prices(most, self.device * factor, self.replica * factor, required)
+
+
+def relaxed(capacities: Floats, usage: Ints, available: Sequence[int], replicas: int, required: int) -> tuple[Prices, Floats]:
+    """The prices at which `pack` could not take more, if columns might be used in fractions; and how often each is used then.
+
+    As long as there is no required column, something that takes a loss stands in for it.
+    """
+    from scipy.optimize import linprog
+
+    loss = float(capacities.max(initial=1.0)) * replicas
+    needs = np.vstack((usage.T, np.ones(len(capacities)), -(np.arange(len(capacities)) < required).astype(float)))
+    stands_in = np.append(np.zeros(len(needs) - 1), -1.0)
+    found = linprog(
+        np.append(-capacities, loss),
+        A_ub=np.column_stack((needs, stands_in)),
+        b_ub=[*available, replicas, -1.0],
+        method="highs",
+    )
+    assert found.x is not None, "what stands in is always possible"
+    worth = -np.asarray(found.ineqlin.marginals, dtype=float)
+    prices = Prices(-float(found.fun), worth[:-2], float(worth[-2]), float(worth[-1]))
+    return prices, np.asarray(found.x[:-1], dtype=float)
+
+
 def pack(
     capacities: Floats, usage: Ints, available: Sequence[int], replicas: int, required: int, *, rounded: bool = True
 ) -> Packing:

@@ -12,6 +12,11 @@ and a link is as good as a stage there, with the longer of its two messages for 
 a stage comes before its last forward, so nothing is taken off for f. No stage is used that would alone overrun a step that is
 already known: M t(k), what is left of its exchange, and its update.
 
+What a stage has left after its last backward also comes after the last microbatch has been forward through all stages and backward to
+it, which waits for the M forwards of any stage, under either schedule::
+
+    step >= sum of f + sum over k' >= k of b(k') + (M - 1) max of f + what follows on stage k
+
 Under a limit on the bracket, `shortest_cut` finds the least sum; and it finds the least bracket, which is where limits start. They
 are halved from there until the least of limit plus sum is known to `NEAR`.
 """
@@ -26,8 +31,8 @@ from typing import Literal
 import numpy as np
 
 from hetsim.plan import PlainScheduleName
-from hetsim.planner.shortest_cut import Cut, Found, Shape, best_cut
-from hetsim.planner.stage_costs import Floats
+from hetsim.planner.shortest_cut import Cut, Found, Late, Shape, best_cut
+from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
 
 NEAR = 2e-3
@@ -60,8 +65,8 @@ class ReplicaSplit:
     grid: StageGrid
     microbatches: int
     holders: int = 1
-    whole: bool = False
-    """Whether one of the others is a single device."""
+    beside: frozenset[str] = frozenset()
+    """Types of single devices among the others."""
 
     schedule: PlainScheduleName = "1f1b"
 
@@ -78,8 +83,8 @@ class ReplicaSplit:
         found = self._under(shape, below_s)
         if found.cut is None:
             return found
-        low_s, high_s = found.low_s, min(below_s, max(found.high_s, self._slowest_alone_s(found.cut)))
-        while low_s < high_s * (1 - STAGES_NEAR) and low_s < below_s * (1 - NEAR) and high_s > found.high_s:
+        low_s, high_s = found.low_s, min(below_s, found.high_s)
+        while low_s < high_s * (1 - STAGES_NEAR) and low_s < below_s * (1 - NEAR):
             middle_s = (low_s + high_s) / 2
             tried = self._under(shape, middle_s)
             if tried.low_s >= middle_s:
@@ -87,12 +92,23 @@ class ReplicaSplit:
             else:
                 low_s, high_s, found = max(low_s, tried.low_s), middle_s, tried
         assert found.cut is not None, "a step that is reached has a cut"
-        return SplitBounds(low_s, max(found.high_s, self._slowest_alone_s(found.cut)), found.cut)
+        return SplitBounds(low_s, found.high_s, found.cut)
+
+    def within(self, shape: Shape, step_s: float) -> SplitBounds:
+        """Any cut over places of `shape` whose value is within `step_s`; the lower bound is `step_s` where there is none.
+
+        Where it cannot be told, as the value of the best is too near, there is no cut, and the lower bound is less.
+        """
+        problem = _Problem.of(self, shape, step_s)
+        if problem is None:
+            return SplitBounds(np.inf, np.inf, None)
+        found = problem.within(step_s) or problem.search(step_s, any_within=True)
+        return found if found.high_s <= step_s else SplitBounds(found.low_s, np.inf, None)
 
     @cached_property
     def left_s(self) -> Floats:
         """What every stage has left after its last backward."""
-        return self.grid.left_s(self.holders, whole=self.whole)
+        return self.grid.left_s(self.holders, self.beside)
 
     @cached_property
     def alone_s(self) -> Floats:
@@ -101,43 +117,45 @@ class ReplicaSplit:
         work_s = grid.first_s + grid.rest_s(self.microbatches)
         return work_s + self.left_s + grid.overhead_s[:, None, None]
 
-    def _slowest_alone_s(self, cut: Cut) -> float:
-        return max(float(self.alone_s[stage]) for stage in zip(cut.kinds, cut.cuts, cut.cuts[1:], strict=False))
-
     def _under(self, shape: Shape, below_s: float) -> SplitBounds:
         problem = _Problem.of(self, shape, below_s)
         return SplitBounds(np.inf, np.inf, None) if problem is None else problem.search(below_s)
 
 
-def value_s(grid: StageGrid, cut: Cut, most: int, holders: int, *, whole: bool = False) -> Floats:
-    """What is minimised, for one cut and 0 to `most` microbatches; infinite where the memory does not hold them, and for none.
+def value_s(grid: StageGrid, cut: Cut, counts: Ints, holders: int, beside: frozenset[str] = frozenset()) -> Floats:
+    """What is minimised, for one cut and so many microbatches; infinite where the memory does not hold them, and for none.
 
-    No less than what any of its stages takes alone.
+    No less than what any of its stages takes alone, or has left after the last microbatch has passed.
     """
-    counts = np.arange(most + 1)
     extra = counts - 1
     stages = list(zip(cut.kinds, cut.cuts, cut.cuts[1:], strict=False))
-    every_left_s = grid.left_s(holders, whole=whole)
+    every_left_s = grid.left_s(holders, beside)
     left_s = [float(every_left_s[stage] + grid.overhead_s[stage[0]]) for stage in stages]
-    sum_s = float(sum(grid.first_s[stage] for stage in stages)) + left_s[0]
-    bracket_s, alone_s = np.zeros(most + 1), np.zeros(most + 1)
+    first_s, forward_s = ([float(of[stage]) for stage in stages] for of in (grid.first_s, grid.forward_s))
+    between = list(pairwise(stages))
+    links_s = sum(float(grid.link_s[a, b, stop]) for (a, _, stop), (b, _, _) in between)
+    bracket_s, alone_s = np.zeros(len(counts)), np.zeros(len(counts))
     for number, stage in enumerate(stages):
         behind = len(stages) - 1 - number
-        alone_s = np.maximum(alone_s, grid.first_s[stage] + extra * grid.period_s[stage] + left_s[number])
-        own_s = extra * grid.period_s[stage] - np.minimum(extra, behind) * grid.forward_s[stage]
+        alone_s = np.maximum(alone_s, first_s[number] + extra * grid.period_s[stage] + left_s[number])
+        own_s = extra * grid.period_s[stage] - np.minimum(extra, behind) * forward_s[number]
         own_s[~grid.fits_counts(*stage, np.minimum(counts, behind + 1), counts)] = np.inf
         bracket_s = np.maximum(bracket_s, own_s)
-    for (a, _, stop), (b, _, _) in pairwise(stages):
-        sum_s += float(grid.link_s[a, b, stop])
+    for (a, _, stop), (b, _, _) in between:
         bracket_s = np.maximum(bracket_s, extra * max(grid.one_way_s[a, b, stop], grid.one_way_s[b, a, stop]))
-    seconds: Floats = np.maximum(sum_s + bracket_s, alone_s)
-    seconds[0] = np.inf
+    seconds: Floats = np.maximum(sum(first_s) + links_s + left_s[0] + bracket_s, alone_s)
+    if holders > 1:
+        passed_s = sum(first_s) + extra * max(forward_s)
+        for number, stage in enumerate(stages):
+            seconds = np.maximum(seconds, passed_s + left_s[number])
+            passed_s = passed_s - float(grid.backward_s[stage])
+    seconds[counts < 1] = np.inf
     return seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Problem:
-    grid: StageGrid
+    split: ReplicaSplit
     shape: Shape
     stage_s: list[Floats]
     """By number of stages behind: [kind, start, stop], infinite where the stage is not possible."""
@@ -146,6 +164,9 @@ class _Problem:
     """By number of stages behind: what the stage has to keep under the limit."""
 
     link_bracket_s: Floats
+    late_s: Floats | None
+    """What a stage has left after its last backward, and the least that forwards before it take; None where nothing is
+    exchanged."""
 
     @classmethod
     def of(cls, split: ReplicaSplit, shape: Shape, below_s: float) -> _Problem | None:
@@ -169,28 +190,37 @@ class _Problem:
             bracket_s.append(grid.rest_s(count) - ahead * forward_s)
         longer_s = np.maximum(grid.one_way_s, np.swapaxes(grid.one_way_s, 0, 1))
         link_bracket_s = (count - 1) * np.where(np.isfinite(longer_s), longer_s, 0.0)  # no link: its time is infinite, too
-        return cls(grid, shape, stage_s, bracket_s, link_bracket_s)
+        late_s = left_s + _forwards_before_s(grid, shape)[None, :, None] if split.holders > 1 else None
+        return cls(split, shape, stage_s, bracket_s, link_bracket_s, late_s)
 
-    def search(self, below_s: float) -> SplitBounds:
-        """The best cut. The least possible bracket comes first: it starts the halving, and its cut says what is too long."""
+    def search(self, below_s: float, *, any_within: bool = False) -> SplitBounds:
+        """The best cut. The least possible bracket comes first: it starts the halving, and its cut says what is too long.
+
+        With `any_within` a cut within `below_s` is as good as the best.
+        """
         narrow = self._narrowest()
         if narrow is None:
             return SplitBounds(np.inf if below_s == np.inf else below_s, np.inf, None)
         best, least_s = narrow.cut, narrow.value
-        high_s = self._sum_s(best) + least_s
+        high_s = self._value_s(best)
+
+        def done() -> bool:
+            return any_within and high_s <= below_s
+
         # A cut with a longer bracket than this is no better, as its sum is no less than that of all layers.
-        longest_s = high_s - self._least_sum_s()
-        found = self._solve(longest_s * (1 + 1e-12))
-        if found is None:
-            return SplitBounds(high_s, high_s, best)
+        longest_s = min(high_s, below_s) - self._least_sum_s()
+        found = self._solve(longest_s * (1 + 1e-12), within_s=below_s, bracket_s=least_s) if longest_s >= least_s else None
+        if found is None or done():
+            low_s = min(high_s, below_s) if not done() else least_s
+            return SplitBounds(low_s, high_s, best)
         ranges = []
         bracket_s = self._bracket_of(found.cut)
-        if found.value + bracket_s < high_s:
-            best, high_s = found.cut, found.value + bracket_s
+        if (value_s := self._value_s(found.cut)) < high_s:
+            best, high_s = found.cut, value_s
         # Limits above a cut's own bracket change nothing, and none is possible below the least.
-        ranges.append((least_s, bracket_s, found.value))
+        ranges.append((least_s, self._last(longest_s, bracket_s), found.value))
         low_s = high_s
-        while ranges:
+        while ranges and not done():
             ranges.sort(key=lambda row: -(row[0] + row[2]))
             first, last, sum_s = ranges[-1]
             low_s = min(first + sum_s, high_s)
@@ -198,16 +228,47 @@ class _Problem:
                 break
             ranges.pop()
             middle = (first + last) / 2
-            found = self._solve(middle)
+            found = self._solve(middle, within_s=below_s, bracket_s=first)
             if found is not None:
                 bracket_s = self._bracket_of(found.cut)
-                if found.value + bracket_s < high_s:
-                    best, high_s = found.cut, found.value + bracket_s
-                if bracket_s >= first:
-                    ranges.append((first, bracket_s, found.value))
+                if (value_s := self._value_s(found.cut)) < high_s:
+                    best, high_s = found.cut, value_s
+                if bracket_s >= first or self.late_s is not None:
+                    ranges.append((first, self._last(middle, bracket_s), found.value))
             ranges.append((middle, last, sum_s))
         low_s = min(low_s, high_s)
         return SplitBounds(low_s, high_s, best)
+
+    def within(self, step_s: float) -> SplitBounds | None:
+        """A cut whose value is within `step_s`, or that there is none; None where that cannot be told so quickly.
+
+        The least sum under a limit on the bracket leaves less for the bracket, which is the next limit.
+        """
+        sum_s, least_s = self._least_sum_s(), self._least_bracket_s()
+        limit_s = np.inf
+        while (room_s := step_s - sum_s) >= least_s and room_s < limit_s * (1 - 1e-12):
+            limit_s = room_s
+            found = self._solve(limit_s * (1 + 1e-12), within_s=step_s, bracket_s=least_s)
+            if found is None:
+                return SplitBounds(step_s, np.inf, None)
+            if (value_s := self._value_s(found.cut)) <= step_s:
+                return SplitBounds(sum_s, value_s, found.cut)
+            sum_s = found.value
+        return SplitBounds(step_s, np.inf, None) if room_s < least_s else None
+
+    def _last(self, limit_s: float, bracket_s: float) -> float:
+        """The longest bracket that is still of interest, where a cut with `bracket_s` has the least sum under `limit_s`.
+
+        Where gradients are exchanged, another cut may have less left at the end.
+        """
+        return bracket_s if self.late_s is None else limit_s
+
+    def _value_s(self, cut: Cut) -> float:
+        """What the cut comes to, all told."""
+        split = self.split
+        if split.holders == 1 and split.schedule == "gpipe":
+            return self._sum_s(cut) + self._bracket_of(cut)
+        return float(value_s(split.grid, cut, np.array([split.microbatches]), split.holders, split.beside)[0])
 
     def _narrowest(self) -> Found | None:
         """The cut with the least largest bracket, first looked for under a limit: short stages are soon worked out."""
@@ -218,14 +279,14 @@ class _Problem:
     def _least_bracket_s(self) -> float:
         """Under every bracket: the work of all layers, each on its fastest place, shared perfectly."""
         kinds = [kind for kind, count in enumerate(self.shape) if count]
-        layer_s = np.array([self.grid.layer_s(kind) for kind in kinds])
+        layer_s = np.array([self.split.grid.layer_s(kind) for kind in kinds])
         ratio = self._least_ratio()
         return float(layer_s.min(axis=0).sum()) / sum(self.shape) * max(0.0, ratio)
 
     def _least_sum_s(self) -> float:
         """Under every sum: each layer on its fastest kind, and the least that a first stage has left."""
         kinds = [kind for kind, count in enumerate(self.shape) if count]
-        layer_s = np.array([self.grid.layer_first_s(kind) for kind in kinds]).min(axis=0)
+        layer_s = np.array([self.split.grid.layer_first_s(kind) for kind in kinds]).min(axis=0)
         return float(layer_s.sum())
 
     def _sum_s(self, cut: Cut) -> float:
@@ -234,7 +295,7 @@ class _Problem:
         stages = zip(cut.kinds, cut.cuts, cut.cuts[1:], strict=False)
         sum_s = sum(float(self.stage_s[depth - 1 - place][stage]) for place, stage in enumerate(stages))
         between = zip(cut.kinds, cut.kinds[1:], cut.cuts[1:], strict=False)
-        return sum_s + sum(float(self.grid.link_s[link]) for link in between)
+        return sum_s + sum(float(self.split.grid.link_s[link]) for link in between)
 
     def _bracket_of(self, cut: Cut) -> float:
         """The largest bracket of a cut."""
@@ -248,16 +309,33 @@ class _Problem:
         """The least bracket over the period of any stage."""
         rows = []
         for bracket_s in self.bracket_s:
-            finite = np.isfinite(self.grid.period_s) & (self.grid.period_s > 0)
-            rows.append(float((bracket_s[finite] / self.grid.period_s[finite]).min(initial=np.inf)))
+            finite = np.isfinite(self.split.grid.period_s) & (self.split.grid.period_s > 0)
+            rows.append(float((bracket_s[finite] / self.split.grid.period_s[finite]).min(initial=np.inf)))
         return min(rows) if np.isfinite(min(rows)) else 0.0
 
-    def _solve(self, limit_s: float, total: Literal["sum", "largest"] = "sum") -> Found | None:
-        """The cut with the least sum, or the least largest bracket, where no bracket is above `limit_s`."""
+    def _solve(
+        self, limit_s: float, total: Literal["sum", "largest"] = "sum", *, within_s: float = np.inf, bracket_s: float = 0.0
+    ) -> Found | None:
+        """The cut with the least sum, or the least largest bracket, where no bracket is above `limit_s`.
+
+        Steps are to be within `within_s`, of cuts with a bracket of at least `bracket_s`.
+        """
         values = self.stage_s if total == "sum" else self.bracket_s
         allowed = [
             np.where((bracket <= limit_s) & np.isfinite(stage), value, np.inf)
             for stage, bracket, value in zip(self.stage_s, self.bracket_s, values, strict=True)
         ]
-        link_s = self.grid.link_s if total == "sum" else np.where(np.isfinite(self.grid.link_s), self.link_bracket_s, np.inf)
-        return best_cut(self.shape, allowed, np.where(self.link_bracket_s <= limit_s, link_s, np.inf), total)
+        link_s = self.split.grid.link_s
+        if total == "largest":
+            link_s = np.where(np.isfinite(link_s), self.link_bracket_s, np.inf)
+        late = None
+        if total == "sum" and self.late_s is not None and within_s < np.inf:
+            late = Late(self.late_s, within_s - bracket_s * self.split.grid.least_forward_share)
+        return best_cut(self.shape, allowed, np.where(self.link_bracket_s <= limit_s, link_s, np.inf), total, late)
+
+
+def _forwards_before_s(grid: StageGrid, shape: Shape) -> Floats:
+    """[start]: the least that the forwards of all layers before `start` take."""
+    kinds = [kind for kind, count in enumerate(shape) if count]
+    layer_s = np.array([np.diagonal(grid.forward_s[kind][:, 1:]) for kind in kinds]).min(axis=0)
+    return np.concatenate(([0.0], np.cumsum(layer_s)[:-1]))

@@ -40,18 +40,35 @@ class Found:
     cut: Cut
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What comes after a stage and all that is behind it: a limit on the sum of them."""
+
+    stage_s: Floats
+    """[kind, start, stop]."""
+
+    limit_s: float
+
+
 def best_cut(
-    shape: Shape, stages: Sequence[Floats], links: Floats, total: Literal["sum", "largest"] = "sum"
+    shape: Shape,
+    stages: Sequence[Floats],
+    links: Floats,
+    total: Literal["sum", "largest"] = "sum",
+    late: Late | None = None,
 ) -> Found | None:
     """The cut over all places of `shape` whose stages and links come to the least; None where none is possible.
 
     `stages[l][kind, start, stop]`: a stage with `l` others behind it; `links[before, behind, cut]`: what lies between two of them;
-    infinite where not possible. There is an entry of `stages` for each place.
+    infinite where not possible. There is an entry of `stages` for each place. With `late`, no stage may come, together with all behind
+    it, to more than its limit.
     """
     join = np.add if total == "sum" else np.maximum
     tables: list[Floats] = []
     for behind, table in enumerate(stages):
         if not tables:
+            if late is not None:
+                table = np.where(table + late.stage_s <= late.limit_s, table, np.inf)  # noqa: PLW2901
             tables.append(_last(shape, table))
             continue
         before = tables[-1]
@@ -60,11 +77,12 @@ def best_cut(
         for kind, (here, there) in enumerate(rows.steps):
             if len(here):
                 onward = join(before[there], links[kind][None]).min(axis=1)
-                found[here, kind] = _prolonged(table[kind], onward, join, only_first=behind == len(stages) - 1)
+                room = None if late is None else late.limit_s - late.stage_s[kind]
+                found[here, kind] = _prolonged(table[kind], onward, join, room, only_first=behind == len(stages) - 1)
         tables.append(found)
     kind = int(tables[-1][0, :, 0].argmin())
     value = float(tables[-1][0, kind, 0])
-    return Found(value, _read(shape, tables, stages, links, join, kind)) if np.isfinite(value) else None
+    return Found(value, _read(shape, tables, stages, links, join, late, kind)) if np.isfinite(value) else None
 
 
 # --- inside ----------------------------------------------------------------------------------------------------------
@@ -110,12 +128,16 @@ def _last(shape: Shape, table: Floats) -> Floats:
     return found
 
 
-def _prolonged(table: Floats, onward: Floats, join: np.ufunc, *, only_first: bool) -> Floats:
-    """[row, start]: the best stage from each layer on, with what follows it; `onward[row, stop]`."""
+def _prolonged(table: Floats, onward: Floats, join: np.ufunc, room: Floats | None, *, only_first: bool) -> Floats:
+    """[row, start]: the best stage from each layer on, with what follows it; `onward[row, stop]`.
+
+    Both together come to no more than `room[start, stop]`.
+    """
     layers = len(table)
     found = np.full((len(onward), layers + 1), np.inf)
     if only_first:
-        found[:, 0] = join(table[0][None], onward).min(axis=1)
+        values = join(table[0][None], onward)
+        found[:, 0] = _kept(values, None if room is None else room[0]).min(axis=1)
         return found
     width = _longest(table)
     if not width:
@@ -125,8 +147,15 @@ def _prolonged(table: Floats, onward: Floats, join: np.ufunc, *, only_first: boo
     stops = starts + np.arange(1, width + 1)
     band = np.where(stops <= layers, table[starts, np.minimum(stops, layers)], np.inf)
     padded = np.concatenate((onward[:, 1:], np.full((len(onward), width - 1), np.inf)), axis=1)
-    found[:, :layers] = join(sliding_window_view(padded, width, axis=1), band[None]).min(axis=2)
+    values = join(sliding_window_view(padded, width, axis=1), band[None])
+    band_room = None if room is None else room[starts, np.minimum(stops, layers)]
+    found[:, :layers] = _kept(values, band_room).min(axis=2)
     return found
+
+
+def _kept(values: Floats, room: Floats | None) -> Floats:
+    """Those of `values` that are within `room`, the others infinite."""
+    return values if room is None else np.where(values <= room, values, np.inf)
 
 
 def _longest(table: Floats) -> int:
@@ -135,14 +164,25 @@ def _longest(table: Floats) -> int:
     return int((stop - start).max(initial=0))
 
 
-def _read(shape: Shape, tables: Sequence[Floats], stages: Sequence[Floats], links: Floats, join: np.ufunc, kind: int) -> Cut:
+def _read(
+    shape: Shape,
+    tables: Sequence[Floats],
+    stages: Sequence[Floats],
+    links: Floats,
+    join: np.ufunc,
+    late: Late | None,
+    kind: int,
+) -> Cut:
     """The cut behind the best value, whose first stage is on `kind`."""
     layers = stages[0].shape[1]
     used, start, kinds, cuts = shape, 0, [kind], [0]
     for behind in range(len(stages) - 1, 0, -1):
         used = _less(used, kind)
         onward = join(tables[behind - 1][_levels(shape)[behind - 1].used.index(used)], links[kind])
-        after, stop = np.unravel_index(join(onward, stages[behind][kind, start]).argmin(), onward.shape)
+        values = join(onward, stages[behind][kind, start])
+        if late is not None:
+            values = _kept(values, late.limit_s - late.stage_s[kind, start])
+        after, stop = np.unravel_index(values.argmin(), onward.shape)
         kind, start = int(after), int(stop)
         kinds.append(kind)
         cuts.append(start)

@@ -85,61 +85,48 @@ class StageGrid:
             seconds[a, b] = [at[size] for size in sizes]
         return seconds
 
+    @cached_property
+    def least_forward_share(self) -> float:
+        """The least share that a forward has of a stage's forward and backward, or one message of a link's longer one."""
+        there = np.isfinite(self.period_s) & (self.period_s > 0)
+        longer_s = np.maximum(self.one_way_s, np.swapaxes(self.one_way_s, 0, 1))
+        crossed = np.isfinite(longer_s) & (longer_s > 0)
+        stages, links = self.forward_s[there] / self.period_s[there], self.one_way_s[crossed] / longer_s[crossed]
+        return float(min(stages.min(initial=1.0), links.min(initial=1.0)))
+
     def fits(self, in_flight: int, microbatches: int) -> Bools:
         """[kind, start, stop]: whether the memory holds the stage with so many microbatches in flight."""
-        start, stop = np.indices((self.layers, self.layers + 1))
-        rows = []
-        for at in self._at:
-            ends = np.maximum(start, stop)
-            peak = at.peak_bytes(self.training, start, ends, microbatches=microbatches, in_flight=in_flight)[0]
-            rows.append(peak <= at.limit_bytes[0])
-        return np.array(rows)
+        each: Bools = self._free_bytes - in_flight * self._saved_bytes - microbatches * self._buffer_bytes >= 0
+        return each
 
     def fits_counts(self, kind: int, start: int, stop: int, in_flight: Ints, microbatches: Ints) -> Bools:
         """The same for one stage, by pairs of microbatches in flight and in all."""
-        at = self._at[kind]
-        starts, stops = (np.full_like(microbatches, end) for end in (start, stop))
-        peak = at.peak_bytes(self.training, starts, stops, microbatches=microbatches, in_flight=in_flight)[0]
-        return np.asarray(peak <= at.limit_bytes[0])
+        cell = kind, start, stop
+        need = in_flight * self._saved_bytes[cell] + microbatches * self._buffer_bytes[cell]
+        return np.asarray(need <= self._free_bytes[cell])
 
     @cached_property
     def held_bytes(self) -> Floats:
         """[kind, start, stop]: parameters, gradients, optimizer state and what one microbatch keeps."""
-        start, stop = np.indices((self.layers, self.layers + 1))
-        ends = np.maximum(start, stop)
-        empty = [at.peak_bytes(self.training, start, start, microbatches=0, in_flight=0)[0] for at in self._at]
-        full = [at.peak_bytes(self.training, start, ends, microbatches=0, in_flight=1)[0] for at in self._at]
-        held: Floats = np.asarray(full, dtype=float) - np.asarray(empty, dtype=float)
-        return held
+        alone = np.array([at.extra_bytes[0] for at in self._at])[:, None, None]
+        return np.asarray(self._peaks(0, 1) - alone, dtype=float)
 
     @cached_property
     def room_bytes(self) -> Floats:
         """[kind]: what a place has for that."""
         return np.array([float(at.limit_bytes[0]) - float(at.extra_bytes[0]) for at in self._at])
 
-    def left_s(self, holders: int, *, whole: bool = False) -> Floats:
+    def left_s(self, holders: int, beside: frozenset[str] = frozenset()) -> Floats:
         """[kind, start, stop]: what a stage surely has left after its last backward: of the exchange, and the update.
 
         All its gradients have to cross a link after the backward of its last layer, the first to have any, and its first
-        layers' after all of its backward. `whole`: some replica is one device, over whose link the gradients of all layers go,
-        from the last to the first: those of a stage's last layer and all before it come after that layer's backward.
+        layers' after all of its backward. `beside`: the types of replicas that are one device. Over the link of such a one go the
+        gradients of all layers, from the last to the first: those of a stage's last layer and all before it come after that
+        layer's backward.
         """
-        if holders < 2:
-            return self.update_s
-        chain = self.costs.chain
-        start, stop = np.indices((self.layers, self.layers + 1))
-        stop = np.maximum(start, stop)
-        done = np.concatenate(([0], np.cumsum([layer.parameter_count for layer in chain.layers]))) * chain.element_bytes
-        held, below = done[stop] - done[start], done[stop]
-        after_all = self.floor.reduce_s(holders, np.minimum(self._last_tensor_bytes[start], held))
-        exchanged = self.floor.reduce_s(holders, below if whole else held)
-        rows = []
-        for kind in range(len(self.kinds)):
-            last_layer = np.diff(self._at[kind].backward_s[0], prepend=0.0)[stop]
-            hidden = np.where(np.isfinite(self.backward_s[kind]), self.backward_s[kind] - last_layer, 0.0)
-            rows.append(np.maximum(after_all, exchanged - hidden))
-        left: Floats = np.maximum(np.array(rows), 0.0) + self.update_s
-        return left
+        if (holders, beside) not in self._left_s:
+            self._left_s[holders, beside] = self._work_out_left_s(holders, beside) if holders > 1 else self.update_s
+        return self._left_s[holders, beside]
 
     def layer_s(self, kind: int) -> Floats:
         """By layer: the period of the layer alone on a kind; infinite where it is not priced."""
@@ -150,6 +137,56 @@ class StageGrid:
         return np.diagonal(self.first_s[kind][:, 1:]).copy()
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _work_out_left_s(self, holders: int, beside: frozenset[str]) -> Floats:
+        chain = self.costs.chain
+        start, stop = np.indices((self.layers, self.layers + 1))
+        stop = np.maximum(start, stop)
+        done = np.concatenate(([0], np.cumsum([layer.parameter_count for layer in chain.layers]))) * chain.element_bytes
+        held = done[stop] - done[start]
+        last_tensor = np.minimum(self._last_tensor_bytes[start], held)
+        below_s = self.floor.reduce_s(holders, done[start], beside) if beside else 0.0
+        rows = []
+        for number, kind in enumerate(self.kinds):
+            among = beside | {kind.device_type}
+            last_layer_s = np.diff(self._at[number].backward_s[0], prepend=0.0)[stop]
+            hidden_s = np.where(np.isfinite(self.backward_s[number]), self.backward_s[number] - last_layer_s, 0.0)
+            exchanged_s = self.floor.reduce_s(holders, held, among) + below_s
+            rows.append(np.maximum(self.floor.reduce_s(holders, last_tensor, among), exchanged_s - hidden_s))
+        left: Floats = np.maximum(np.array(rows), 0.0) + self.update_s
+        return left
+
+    @cached_property
+    def _left_s(self) -> dict[tuple[int, frozenset[str]], Floats]:
+        """By number of replicas and types of single devices: what was worked out."""
+        return {}
+
+    @cached_property
+    def _ends(self) -> tuple[Ints, Ints]:
+        """[start, stop] of all stages; those that would end before they start are empty."""
+        start, stop = np.indices((self.layers, self.layers + 1))
+        return start, np.maximum(start, stop)
+
+    def _peaks(self, microbatches: int, in_flight: int) -> Ints:
+        return np.array(
+            [at.peak_bytes(self.training, *self._ends, microbatches=microbatches, in_flight=in_flight)[0] for at in self._at]
+        )
+
+    @cached_property
+    def _free_bytes(self) -> Ints:
+        """[kind, start, stop]: what the memory has beside parameters, gradients, optimizer state and context."""
+        limits = np.array([at.limit_bytes[0] for at in self._at])
+        return np.asarray(limits[:, None, None] - self._peaks(0, 0), dtype=np.int64)
+
+    @cached_property
+    def _saved_bytes(self) -> Ints:
+        """[kind, start, stop]: what a microbatch in flight holds."""
+        return self._peaks(0, 1) - self._peaks(0, 0)
+
+    @cached_property
+    def _buffer_bytes(self) -> Ints:
+        """[kind, start, stop]: what comes in and goes out of a microbatch."""
+        return self._peaks(1, 0) - self._peaks(0, 0)
 
     @cached_property
     def _at(self) -> Sequence[StageCosts]:

@@ -72,12 +72,12 @@ def test_equals_brute_force_over_all_cuts_and_orders(case, microbatches):
     least = {}
     for _, order, cut in all_plans(costs, training, microbatches, "1f1b"):
         shape = tuple(order.count(kind) for kind in range(len(kinds)))
-        seconds = value_s(grid, Cut(order, cut), microbatches, 1)[microbatches]
+        seconds = value_s(grid, Cut(order, cut), np.array([microbatches]), 1)[0]
         least[shape] = min(seconds, least.get(shape, np.inf))
     for shape, expected in least.items():
         if sum(shape) > 1:
             found = ReplicaSplit(grid, microbatches).best(shape)
-            assert found.high_s == pytest.approx(value_s(grid, found.cut, microbatches, 1)[microbatches])
+            assert found.high_s == pytest.approx(value_s(grid, found.cut, np.array([microbatches]), 1)[0])
             assert found.low_s <= expected * (1 + 1e-9) + 1e-12
             assert expected <= found.high_s * (1 + 1e-9) + 1e-12
             assert found.low_s >= expected * (1 - STAGES_NEAR - 2 * NEAR) - 1e-9

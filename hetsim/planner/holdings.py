@@ -1,0 +1,155 @@
+"""What the places of a replica can hold of the chain in a given time: a quick proof that some numbers of microbatches are too many.
+
+Layers cannot be cut, so a place rarely holds just as much as it has time for. Say what is held is measured by weights, one a layer. A
+stage with l others behind it, on kind k, that has to keep its bracket (see `replica_split`) under a limit, takes no longer than some
+time for a microbatch; of all runs of layers that take no longer and fit the memory with l + 1 microbatches in flight, one weighs most.
+If the heaviest runs of all places together weigh less than the chain, no cut exists. Each kind gets the positions that suit it best,
+as if they were not taken by others; what one microbatch takes to pass all stages is the least in which runs of these weights are
+passed, the quickest kind first. Nothing here can be more than what is possible; any weights will do, and several are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hetsim.planner.shortest_cut import Shape
+from hetsim.planner.stage_costs import Bools, Floats, Ints
+from hetsim.planner.stage_grid import StageGrid
+
+ROUNDS = 3
+"""How often the time of passing and what can be held beside it are worked out from each other."""
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What places can hold, at one microbatch size."""
+
+    grid: StageGrid
+    shapes: Sequence[Shape]
+    pass_s: Floats
+    """[shape]: what a microbatch takes to pass all stages, at least."""
+
+    beside_s: Floats
+    """[shape]: what of that is not computed by layers."""
+
+    def too_many(self, rows: Ints, counts: Ints, step_s: float) -> Bools:
+        """Whether so many microbatches cannot be done within `step_s`, by shape (its row) and number of microbatches."""
+        found = np.zeros(len(rows), dtype=bool)
+        for weights in self._weights:
+            open_rows = np.flatnonzero(~found)
+            found[open_rows] = weights.too_many(self, rows[open_rows], counts[open_rows], step_s)
+        return found
+
+    @cached_property
+    def used(self) -> Ints:
+        """[shape, kind]: places."""
+        return np.array(self.shapes, dtype=np.int64).reshape(len(self.shapes), len(self.grid.kinds))
+
+    @cached_property
+    def shares(self) -> Floats:
+        """[kind]: the largest share that a forward has of a layer."""
+        grid = self.grid
+        forward_s = np.array([np.diagonal(grid.forward_s[kind][:, 1:]) for kind in range(len(grid.kinds))])
+        layer_s = self.layer_s
+        shares = np.divide(forward_s, layer_s, out=np.zeros_like(layer_s), where=np.isfinite(layer_s) & (layer_s > 0))
+        return np.asarray(shares.max(axis=1))
+
+    @cached_property
+    def layer_s(self) -> Floats:
+        """[kind, layer]: forward and backward, infinite where not priced."""
+        return np.array([self.grid.layer_s(kind) for kind in range(len(self.grid.kinds))])
+
+    @cached_property
+    def _weights(self) -> list[_Weights]:
+        """Each kind's own times, and the least of all relative to the whole chain."""
+        whole_s = self.layer_s.sum(axis=1)
+        own = [row for row in self.layer_s if np.isfinite(row).all() and row.sum() > 0]
+        if not own:
+            return []
+        relative = np.divide(self.layer_s, whole_s[:, None], out=np.full_like(self.layer_s, np.inf), where=whole_s[:, None] > 0)
+        rows = [relative[np.isfinite(whole_s)].min(axis=0), *own]
+        return [_Weights(self.grid, row) for row in rows if row.sum() > 0]
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The same by one measure of what is held."""
+
+    grid: StageGrid
+    layer: Floats
+
+    def too_many(self, of: Holdings, rows: Ints, counts: Ints, step_s: float) -> Bools:
+        places = of.used[rows]
+        depth = places.sum(axis=1)
+        pass_s = of.pass_s[rows]
+        found = np.zeros(len(rows), dtype=bool)
+        for _ in range(ROUNDS):
+            held = self._most_held(of, places, depth, counts, step_s - pass_s)
+            found = (step_s < pass_s) | (held.sum(axis=1) < self._total * (1 - 1e-9))
+            pass_s = np.maximum(pass_s, self._pass_s(held) + of.beside_s[rows])
+        return found
+
+    def _most_held(self, of: Holdings, places: Ints, depth: Ints, counts: Ints, room_s: Floats) -> Floats:
+        """[case, kind]: the weight of what its places hold at most, with `room_s` for the brackets."""
+        held = np.zeros(places.shape)
+        for kind in range(places.shape[1]):
+            deepest = int(depth.max(initial=0))
+            each = np.full((len(places), deepest), -1.0)
+            for behind in range(deepest):
+                rounds = counts - 1 - of.shares[kind] * np.minimum(counts - 1, behind)
+                limit_s = np.divide(room_s, rounds, out=np.full(len(rounds), np.inf), where=rounds > 0)
+                there = np.flatnonzero((behind < depth) & (places[:, kind] > 0) & (room_s >= 0))
+                each[there, behind] = self._heaviest(kind, behind, limit_s[there])
+            best = -np.sort(-each, axis=1)
+            taken = np.arange(deepest) < places[:, kind, None]
+            held[:, kind] = np.where(taken & (best > 0), best, 0.0).sum(axis=1)
+        return held
+
+    def _heaviest(self, kind: int, behind: int, limit_s: Floats) -> Floats:
+        """The heaviest run of layers within each limit."""
+        times_s, weights = self._runs[kind, behind] if (kind, behind) in self._runs else self._sorted(kind, behind)
+        at = np.searchsorted(times_s, limit_s * (1 + 1e-12), side="right")
+        return np.asarray(weights[at])
+
+    def _sorted(self, kind: int, behind: int) -> tuple[Floats, Floats]:
+        """Times of runs that the memory holds, rising, and the heaviest of those that take no longer: one more, 0 first."""
+        start, stop = np.triu_indices(self.grid.layers, 0)
+        stop = stop + 1
+        times_s = self.grid.period_s[kind][start, stop]
+        fits = self.grid.fits(behind + 1, 0)[kind][start, stop] & np.isfinite(times_s)
+        done = np.concatenate(([0.0], np.cumsum(self.layer)))
+        times_s, weights = times_s[fits], (done[stop] - done[start])[fits]
+        order = np.argsort(times_s, kind="stable")
+        heaviest = np.concatenate(([0.0], np.maximum.accumulate(weights[order]))) if len(order) else np.zeros(1)
+        self._runs[kind, behind] = times_s[order], heaviest
+        return self._runs[kind, behind]
+
+    def _pass_s(self, held: Floats) -> Floats:
+        """What passing the whole chain takes at least, where kinds hold no more than `held`."""
+        left = np.full(len(held), self._total)
+        seconds = np.zeros(len(held))
+        for kind in np.argsort(self._least_s, kind="stable"):
+            mine = np.minimum(held[:, kind], left)
+            rate_s = self._least_s[kind]
+            seconds += np.where(mine > 0, mine, 0.0) * (rate_s if np.isfinite(rate_s) else 0.0)
+            left = left - mine
+        return seconds
+
+    @cached_property
+    def _least_s(self) -> Floats:
+        """[kind]: the least seconds of a first microbatch for what weighs 1."""
+        first_s = np.array([self.grid.layer_first_s(kind) for kind in range(len(self.grid.kinds))])
+        ratio = np.divide(first_s, self.layer, out=np.full_like(first_s, np.inf), where=self.layer > 0)
+        return np.asarray(ratio.min(axis=1))
+
+    @cached_property
+    def _total(self) -> float:
+        return float(self.layer.sum())
+
+    @cached_property
+    def _runs(self) -> dict[tuple[int, int], tuple[Floats, Floats]]:
+        return {}
