@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -53,6 +53,9 @@ PATIENCE = 60
 
 LEAST_PROGRESS = 0.005
 """By how much, relative, it has to have come nearer."""
+
+ALIKE = 24
+"""Ways to make all replicas alike that are looked at."""
 
 WORTH_HAVING = 6
 """Replicas that are found before the prices are worked out anew."""
@@ -104,10 +107,12 @@ class _Range:
 
     def next_s(self, best_s: float, gap: float) -> float:
         """The step to ask about: one that may be ruled out, and the nearer to the best plan the more is ruled out already."""
-        if self.low_s == 0.0:
-            return best_s / (1 + FIRST_GAP) if self.high_s == np.inf else self.high_s / (1 + NEXT_GAP)
         goal_s = best_s / (1 + gap)
-        near = self.high_s == np.inf and goal_s < self.low_s * (1 + 4 * gap)
+        if self.low_s == 0.0:
+            if self.high_s > goal_s * (1 + NEAR):
+                return goal_s
+            return min(best_s / (1 + FIRST_GAP), self.high_s / (1 + NEXT_GAP) if self.high_s < goal_s * (1 - NEAR) else np.inf)
+        near = self.high_s > goal_s and goal_s < self.low_s * (1 + 4 * gap)
         return goal_s if near else float(np.sqrt(self.low_s * min(self.high_s, goal_s)))
 
     @property
@@ -153,6 +158,7 @@ class JointSearch:
 
         `bound_s` rises meanwhile.
         """
+        yield from self._alike_drafts(best_s, watch)
         parts, progress = self._first_ranges(), _Progress()
         while parts:
             part = min(parts, key=lambda part: part.low_s)
@@ -163,12 +169,11 @@ class JointSearch:
                 return
             step_s, cuts = part.next_s(shortest_s, gap), len(self._known.cuts)
             self._ask(part, step_s)
-            if len(self._known.cuts) > cuts and (draft := self._draft(part, step_s, best_s())) not in self._handed_out:
-                self._handed_out.add(draft)
-                yield draft
-            if part.high_s <= step_s < best_s() / (1 + gap) * (1 + NEAR) and part.low_s > 0 and (halves := self._halves(part)):
-                parts.remove(part)
-                parts += halves
+            if len(self._known.cuts) > cuts or part.low_s < step_s:
+                yield from self._drafts(part, step_s, best_s)
+            if part.low_s < step_s < best_s() and part.low_s > 0:
+                halves = self._halves(part, step_s)
+                parts = [other for other in parts if other is not part or not halves] + halves
 
     def alone_pieces(self, number: int, holders: int) -> tuple[Pieces, ...]:
         """What shares cost a device of kind `number` that holds the whole chain beside `holders` - 1 other replicas."""
@@ -222,26 +227,33 @@ class JointSearch:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _first_ranges(self) -> list[_Range]:
-        most = min(sum(self.available), self.training.global_batch)
+        most = min(sum(self.available) - 1, self.training.global_batch)  # one of them has two devices
         firsts = [2**power for power in range(1, most.bit_length())]
         return [_Range(first, min(most, 2 * first - 1)) for first in firsts if first <= most]
 
-    def _halves(self, part: _Range) -> list[_Range]:
-        """Smaller problems that together are `part`; none where it is as small as it gets."""
+    def _halves(self, part: _Range, step_s: float) -> list[_Range]:
+        """Smaller problems that together are `part`; none where it is as small as it gets, or `step_s` would be possible all the same."""
+        strictest = replace(part, fewest=part.most, used=part.used | set(part.alone), low_s=0.0, high_s=np.inf)
+        if strictest.used == part.used and strictest.fewest == part.fewest:
+            return []
+        self._ask(strictest, step_s)
+        if strictest.low_s < step_s:
+            return []
         if open_kinds := [kind for kind in part.alone if kind not in part.used]:
             kind = max(open_kinds, key=lambda kind: self._curves[self.kinds[kind].device_type].update_s)
             ways = [(part.banned | {kind}, part.used), (part.banned, part.used | {kind})]
             return [_Range(part.fewest, part.most, *way, part.low_s) for way in ways]
-        if part.fewest == part.most:
-            return []
         middle = (part.fewest + part.most) // 2
-        ends = [(part.fewest, middle), (middle + 1, part.most)]
+        ends = [(part.fewest, middle), (middle + 1, part.most)] if part.fewest < part.most else []
         return [_Range(*end, part.banned, part.used, part.low_s) for end in ends]
 
     def _ask(self, part: _Range, step_s: float) -> None:
         """Whether the batch can be taken within `step_s`: the part's bounds are moved accordingly."""
         others = Others(part.fewest, frozenset(self.kinds[kind].device_type for kind in part.used))
         spare_s = step_s - self._last_tensor_s(others)
+        if step_s <= self._longest_exchange_s(others):
+            part.low_s = max(part.low_s, step_s)
+            return
         cheap = np.array([table.most_microbatches(spare_s) for table in self.tables]).T
         most = self._known.limit(cheap, step_s, others)
         batch, low_s = self.training.global_batch * SURE, step_s
@@ -276,19 +288,26 @@ class JointSearch:
                 break
             if count > most[row, size]:
                 continue
-            grid = self.tables[size].grid
-            self.solved += 1
-            split = ReplicaSplit(grid, count, others.holders, others.devices).within(self.shapes[row], step_s)
-            if split.cut is not None:
-                self._known.add(size, KnownCut(row, grid, split.cut, self.training.global_batch // grid.microbatch))
+            cut, low_s = self._try(row, size, count, most, others, step_s, low_s)
+            if cut is not None:
                 found += 1
                 if found == WORTH_HAVING:
                     break
-            else:
-                low_s = min(low_s, split.low_s)
-                most[row, size] = count - 1
-                self._known.rule_out(row, size, count, split.low_s, others)
         return low_s, found
+
+    def _try(
+        self, row: int, size: int, count: int, most: Ints, others: Others, step_s: float, low_s: float
+    ) -> tuple[KnownCut | None, float]:
+        """A cut that takes so many microbatches within `step_s`, and `low_s`; where there is none, `most` is lowered."""
+        grid = self.tables[size].grid
+        self.solved += 1
+        found = ReplicaSplit(grid, count, others.holders, others.devices).within(self.shapes[row], step_s)
+        if found.cut is None:
+            most[row, size] = count - 1
+            self._known.rule_out(row, size, count, found.low_s, others)
+            return None, min(low_s, found.low_s)
+        cut = KnownCut(row, grid, found.cut, self.training.global_batch // grid.microbatch)
+        return self._known.add(size, cut), low_s
 
     def _sift(self, most: Ints, needed: Ints, excess: Floats, others: Others, step_s: float) -> None:
         """Lower `most` where it is soon seen that what is `needed` is too much."""
@@ -317,6 +336,13 @@ class JointSearch:
         last = next((layer.parameters[0] for layer in chain.layers if layer.parameters), 0) * chain.element_bytes
         return float(self.floor.reduce_s(others.holders, last, others.devices))
 
+    def _longest_exchange_s(self, others: Others) -> float:
+        """The exchange of the layer whose gradients take longest, wherever it lies, which no step is shorter than."""
+        chain = self.costs.chain
+        sizes = np.array([layer.parameter_count for layer in chain.layers]) * chain.element_bytes
+        ways = [self.floor.reduce_s(others.holders, sizes, others.devices | {kind.device_type}) for kind in self.kinds]
+        return float(np.min(ways, axis=0).max())
+
     def _alone(self, part: _Range, others: Others) -> dict[int, Floats]:
         """By kind: what each share costs a device that holds the whole chain, at least, beside replicas that are cut anywhere."""
         key = (others, part.banned)
@@ -326,14 +352,43 @@ class JointSearch:
 
     def _work_out_alone(self, part: _Range, others: Others) -> Iterator[tuple[int, Floats]]:
         updates_s = [self._curves[name].update_s for name in others.devices]
-        last_s, all_bytes = self._last_tensor_s(others), self.costs.chain.parameter_bytes()
+        chain = self.costs.chain
+        below_bytes = np.cumsum([layer.parameter_count for layer in chain.layers]) * chain.element_bytes
         for number, kind in enumerate(self.kinds):
             curves = self._curves.get(kind.device_type)
             if kind.width > 1 or curves is None or number in part.banned:
                 continue
-            every_s = float(self.floor.reduce_s(others.holders, all_bytes, others.devices | {kind.device_type}))
+            below_s = self.floor.reduce_s(others.holders, below_bytes, others.devices | {kind.device_type})
             slowest_s = max([curves.update_s, *updates_s])
-            yield number, self._by_share(curves.beside(self.counts, every_s, last_s, slowest_s))
+            yield number, self._by_share(curves.beside(self.counts, below_s, slowest_s))
+
+    def _alike_drafts(self, best_s: Callable[[], float], watch: Watch) -> Iterator[Draft]:
+        """As many alike replicas as there are devices for, of each shape that leaves few of them: the quickest first."""
+        room = np.array(self.available) // np.maximum(self._usage[: len(self.shapes)], 1)
+        number = np.where(self._usage[: len(self.shapes)] > 0, room, sum(self.available)).min(axis=1)
+        rows = []
+        for size, table in enumerate(self.tables):
+            counts = -(-self.training.global_batch // (np.maximum(number, 1) * table.grid.microbatch))
+            at = np.minimum(np.searchsorted(table.counts, counts), len(table.counts) - 1)
+            low_s = table.least_s[np.arange(len(self.shapes)), at]
+            rows += [(float(low_s[row]), int(row), size, int(counts[row])) for row in np.flatnonzero((number > 1) & (counts > 1))]
+        for low_s, row, size, count in sorted(rows)[:ALIKE]:
+            if watch.over or low_s >= best_s():
+                return
+            grid, others = self.tables[size].grid, Others(int(number[row]))
+            self.solved += 1
+            found = ReplicaSplit(grid, count, others.holders).best(self.shapes[row], best_s())
+            if found.cut is not None:
+                cut = KnownCut(row, grid, found.cut, self.training.global_batch // grid.microbatch)
+                yield (Team(self._known.add(size, cut), -1, others.holders),)
+
+    def _drafts(self, part: _Range, low_s: float, best_s: Callable[[], float]) -> Iterator[Draft]:
+        """With as few replicas as the part has, and with any number; each once."""
+        for most in dict.fromkeys((part.fewest, part.most)):
+            draft = self._draft(replace(part, most=most), low_s, best_s())
+            if draft and draft not in self._handed_out:
+                self._handed_out.add(draft)
+                yield draft
 
     def _draft(self, part: _Range, low_s: float, below_s: float) -> Draft:
         """The teams that take the batch soonest, made of replicas that are known; none where none do below `below_s`."""

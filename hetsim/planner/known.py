@@ -71,9 +71,9 @@ class Known:
 
     too_many: list[_TooMany] = field(default_factory=list)
 
-    def add(self, size: int, found: KnownCut) -> None:
-        """Take in a cut."""
-        self.cuts.setdefault((found.row, size, found.cut), found)
+    def add(self, size: int, found: KnownCut) -> KnownCut:
+        """Take in a cut; the same one, where it is known already."""
+        return self.cuts.setdefault((found.row, size, found.cut), found)
 
     def rule_out(self, row: int, size: int, count: int, step_s: float, others: Others) -> None:
         """Take in that no cut takes `count` microbatches within `step_s`."""

@@ -33,7 +33,6 @@ class Packing:
     support: tuple[int, ...]
     """The columns on which `most` rests."""
 
-
 @dataclass(frozen=True, slots=True)
 class Prices:
     """What limits a packing, and what one more of each would be worth in samples: linear programming's dual.
@@ -102,9 +101,8 @@ def pack(
         chosen = _exactly(capacities[useful], usage[useful], available, firsts)
         if len(chosen) <= replicas:
             columns = tuple(int(useful[c]) for c in chosen)
-            return Packing(
-                float(capacities[list(columns)].sum()) if columns else 0.0, columns, tuple(dict.fromkeys(columns))
-            )
+            most = float(capacities[list(columns)].sum()) if columns else 0.0
+            return Packing(most, columns, tuple(dict.fromkeys(columns)))
     amounts, most = _linear(capacities[useful], usage[useful], available, replicas, firsts)
     if not rounded:
         return Packing(most, (), ())

@@ -37,8 +37,8 @@ class ShareCosts:
     ready_later_s: Floats
     """(buckets): how much longer that is where it is not."""
 
-    last_layer_s: Floats
-    """(m): from the start of the last round until the gradients of the last layer, the first to have any, are computed."""
+    computed_s: Floats
+    """(layers, m): from the start of the last round until the gradients of each layer are computed."""
 
     packing_s: float
     """What packing all buckets, and their exchange beside it, add to the last round."""
@@ -97,19 +97,20 @@ class ShareCosts:
             options.append(Pieces(count, np.where(fits, np.maximum(exchange_s, own_s), np.inf)))
         return tuple(options)
 
-    def beside(self, counts: Sequence[int], every_s: float, last_s: float, slowest_update_s: float) -> tuple[Pieces, ...]:
+    def beside(self, counts: Sequence[int], below_s: Floats, slowest_update_s: float) -> tuple[Pieces, ...]:
         """What this device alone would make the step last, at least, beside replicas that are cut anywhere.
 
-        Where the buckets end is then not known, only that exchanging all gradients takes `every_s`, and the last tensor `last_s`.
+        Where the buckets end is then not known. But nothing of a layer and those below it is exchanged before the layer's gradients
+        are there, and that takes `below_s[layer]`.
         """
         options = []
         for count in counts:
             fits = self.fits(count)
             size = len(fits)
             before_s = self.start_s + (count - 1) * self.round_s[:size] + max(0, count - 2) * self.accumulate_s
-            own_s = self._own_s(count, size)
-            exchanged_s = np.maximum(before_s + self.last_layer_s[:size] + every_s, own_s + last_s) + slowest_update_s
-            options.append(Pieces(count, np.where(fits, exchanged_s, np.inf)))
+            exchanged_s = before_s + (self.computed_s[:, :size] + below_s[:, None]).max(axis=0)
+            seconds = np.maximum(exchanged_s, self._own_s(count, size)) + slowest_update_s
+            options.append(Pieces(count, np.where(fits, seconds, np.inf)))
         return tuple(options)
 
     def _own_s(self, count: int, size: int) -> Floats:
@@ -173,8 +174,11 @@ def _curves(
         accumulate_s=float(any_size.accumulate_s[row, -1]),
         ready_s=np.array(ready_s).reshape(len(buckets), len(sizes)),
         ready_later_s=np.array(later_s),
-        last_layer_s=curve(
-            [at.forward_s[row, -1] + at.backward_s[row, -1] - at.backward_s[row, -2] for at in at_knots.values()]
+        computed_s=np.array(
+            [
+                curve([at.forward_s[row, -1] + at.backward_s[row, -1] - at.backward_s[row, layer] for at in at_knots.values()])
+                for layer in range(len(chain))
+            ]
         ),
         packing_s=float(packing_s.sum() + beside_s[first > 0].sum()),
         update_s=float(any_size.update_s[row, -1]),

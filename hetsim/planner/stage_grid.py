@@ -119,10 +119,9 @@ class StageGrid:
     def left_s(self, holders: int, beside: frozenset[str] = frozenset()) -> Floats:
         """[kind, start, stop]: what a stage surely has left after its last backward: of the exchange, and the update.
 
-        All its gradients have to cross a link after the backward of its last layer, the first to have any, and its first
-        layers' after all of its backward. `beside`: the types of replicas that are one device. Over the link of such a one go the
-        gradients of all layers, from the last to the first: those of a stage's last layer and all before it come after that
-        layer's backward.
+        The gradients of any of its layers, and of those before it in the stage, cross a link after the layer's backward; the last
+        tensor after all of it. `beside`: the types of replicas that are one device. Over the link of such a one go the gradients of
+        all layers, from the last to the first: those of the stages before come after this one's.
         """
         if (holders, beside) not in self._left_s:
             self._left_s[holders, beside] = self._work_out_left_s(holders, beside) if holders > 1 else self.update_s
@@ -140,8 +139,7 @@ class StageGrid:
 
     def _work_out_left_s(self, holders: int, beside: frozenset[str]) -> Floats:
         chain = self.costs.chain
-        start, stop = np.indices((self.layers, self.layers + 1))
-        stop = np.maximum(start, stop)
+        start, stop = self._ends
         done = np.concatenate(([0], np.cumsum([layer.parameter_count for layer in chain.layers]))) * chain.element_bytes
         held = done[stop] - done[start]
         last_tensor = np.minimum(self._last_tensor_bytes[start], held)
@@ -151,8 +149,10 @@ class StageGrid:
             among = beside | {kind.device_type}
             last_layer_s = np.diff(self._at[number].backward_s[0], prepend=0.0)[stop]
             hidden_s = np.where(np.isfinite(self.backward_s[number]), self.backward_s[number] - last_layer_s, 0.0)
-            exchanged_s = self.floor.reduce_s(holders, held, among) + below_s
-            rows.append(np.maximum(self.floor.reduce_s(holders, last_tensor, among), exchanged_s - hidden_s))
+            # From each layer on, down to the first of the stage; the stage's last layer is the last of those to be looked at.
+            exposed_s = np.where(stop > start, self.floor.reduce_s(holders, held, among) + below_s - hidden_s, -np.inf)
+            longest_s = np.maximum.accumulate(exposed_s, axis=1)
+            rows.append(np.maximum(self.floor.reduce_s(holders, last_tensor, among), longest_s))
         left: Floats = np.maximum(np.array(rows), 0.0) + self.update_s
         return left
 
