@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hetsim.plan import Plan
+from hetsim.plan import Plan, Replica
 from hetsim.workload import Chain
 
 FIRST_BUCKET_BYTES = 1 << 20
@@ -51,15 +51,16 @@ class Bucket:
 def segments(plan: Plan, chain: Chain) -> tuple[Segment, ...]:
     """The segments of `plan`, from the last layers to the first: the order in which their gradients become ready."""
     cuts = sorted({0, len(chain), *(stage.stop for replica in plan.replicas for stage in replica.stages)})
-    return tuple(
-        Segment(start, stop, tuple(_holder(plan, number, start) for number in range(len(plan.replicas))))
-        for start, stop in reversed(list(pairwise(cuts)))
-    )
+    holders = {start: tuple(_holder(replica, start) for replica in plan.replicas) for start in cuts[:-1]}
+    return tuple(Segment(start, stop, holders[start]) for start, stop in reversed(list(pairwise(cuts))))
 
 
-def buckets(plan: Plan, chain: Chain) -> tuple[Bucket, ...]:
-    """The buckets of all segments that more than one replica holds; empty where nothing has to be exchanged."""
-    if len(plan.replicas) < 2:
+def buckets(plan: Plan, chain: Chain, *, part: bool = False) -> tuple[Bucket, ...]:
+    """The buckets of all segments that more than one replica holds; empty where nothing has to be exchanged.
+
+    `part`: whether the plan is a part of another one, so that there is somebody to exchange with even where it has one replica.
+    """
+    if len(plan.replicas) < 2 and not part:
         return ()
     rows: list[Bucket] = []
     for segment in segments(plan, chain):
@@ -67,8 +68,8 @@ def buckets(plan: Plan, chain: Chain) -> tuple[Bucket, ...]:
     return tuple(rows)
 
 
-def _holder(plan: Plan, replica: int, layer: int) -> str:
-    return next(stage.device for stage in plan.replicas[replica].stages if layer in stage.layers)
+def _holder(replica: Replica, layer: int) -> str:
+    return next(stage.device for stage in replica.stages if stage.start <= layer < stage.stop)
 
 
 def _fill(segment: Segment, chain: Chain, first_index: int, *, whole: bool) -> list[Bucket]:

@@ -8,14 +8,14 @@ Gradients live in the buckets in which they are exchanged, so these add nothing.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
 from hetsim.costs import CostModel
 from hetsim.errors import PlanError, Problem
-from hetsim.plan import Plan, Replica
-from hetsim.schedule import Action, Kind, Schedule, compute_order
+from hetsim.plan import Plan, Replica, ScheduleName
+from hetsim.schedule import Action, Kind, compute_order
 from hetsim.timeline import Span, Timeline
 from hetsim.units import format_bytes
 from hetsim.workload import Training
@@ -61,34 +61,57 @@ MemoryCurve = tuple[tuple[int, int], ...]
 """(nanoseconds since the start of the step, bytes held from then on), in order of time."""
 
 
-def memory_use(plan: Plan, costs: CostModel, training: Training, schedule: Schedule | None = None) -> tuple[MemoryUse, ...]:
+def memory_use(plan: Plan, costs: CostModel, training: Training) -> tuple[MemoryUse, ...]:
     """What each working device needs under `plan`, in the order of the plan."""
-    # What is held depends on the order of the computation alone, which is quickly had without its messages.
-    actions: Mapping[str, Sequence[Action]] = (
-        schedule.actions
-        if schedule is not None
-        else {device: order for r in plan.replicas for device, order in compute_order(r, plan.schedule).items()}
-    )
+    figures: dict[Hashable, list[_Figures]] = {}
     rows = []
     for replica in plan.replicas:
-        for group in dict.fromkeys(stage.group for stage in replica.stages):
-            held = [_stage_memory(replica, n, costs, training) for n, s in enumerate(replica.stages) if s.group == group]
-            saved = {mine.number: mine.saved_bytes for mine in held}
-            rows += [
-                MemoryUse(
-                    device,
-                    sum(mine.parameters_bytes for mine in held),
-                    sum(mine.parameters_bytes for mine in held),
-                    sum(mine.optimizer_bytes for mine in held),
-                    most_held(actions[group[0]], saved),
-                    sum(mine.buffers_bytes for mine in held),
-                    costs.workspace_bytes(device, replica.microbatch_samples),
-                    costs.context_bytes(device),
-                    costs.cluster.type_of(device).memory_bytes,
-                )
-                for device in group
-            ]
+        like = _likeness(replica, costs)
+        if like not in figures:
+            figures[like] = _group_figures(replica, plan.schedule, costs, training)
+        for group, held in zip(_groups(replica), figures[like], strict=True):
+            limit_bytes = costs.cluster.type_of(group[0]).memory_bytes
+            rows += [MemoryUse(device, *held, limit_bytes) for device in group]
     return tuple(rows)
+
+
+_Figures = tuple[int, int, int, int, int, int, int]
+
+
+def _groups(replica: Replica) -> list[tuple[str, ...]]:
+    """The tensor-parallel groups of `replica`, each once, in the order of the stages."""
+    return list(dict.fromkeys(stage.group for stage in replica.stages))
+
+
+def _likeness(replica: Replica, costs: CostModel) -> Hashable:
+    """What the memory of a replica depends on beside the schedule: many replicas of a large plan are alike."""
+    place = {group: number for number, group in enumerate(_groups(replica))}
+    stages = tuple(
+        (place[s.group], costs.cluster.device(s.device).type, len(s.group), s.start, s.stop) for s in replica.stages
+    )
+    return stages, replica.samples, replica.microbatches
+
+
+def _group_figures(replica: Replica, schedule: ScheduleName, costs: CostModel, training: Training) -> list[_Figures]:
+    """For each group of `replica` the bytes that each of its devices holds, from parameters to context, as `MemoryUse` has them."""
+    # What is held depends on the order of the computation alone, which is quickly had without its messages.
+    actions = compute_order(replica, schedule)
+    rows: list[_Figures] = []
+    for group in _groups(replica):
+        held = [_stage_memory(replica, n, costs, training) for n, s in enumerate(replica.stages) if s.group == group]
+        parameters_bytes = gradients_bytes = sum(mine.parameters_bytes for mine in held)
+        rows.append(
+            (
+                parameters_bytes,
+                gradients_bytes,
+                sum(mine.optimizer_bytes for mine in held),
+                most_held(actions[group[0]], {mine.number: mine.saved_bytes for mine in held}),
+                sum(mine.buffers_bytes for mine in held),
+                costs.workspace_bytes(group[0], replica.microbatch_samples),
+                costs.context_bytes(group[0]),
+            )
+        )
+    return rows
 
 
 def memory_over_time(timeline: Timeline, plan: Plan, costs: CostModel, training: Training) -> dict[str, MemoryCurve]:

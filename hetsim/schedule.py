@@ -114,14 +114,16 @@ def grid(actions: Mapping[str, Sequence[Action]], marked: Mapping[str, int] | No
     return "\n".join(lines)
 
 
-def make_schedule(plan: Plan, chain: Chain) -> Schedule:
-    """The schedule of one step of `plan` on `chain`: all passes, in order. Raises PlanError as `compute_order` does."""
-    plan_buckets = buckets(plan, chain)
+def make_schedule(plan: Plan, chain: Chain, *, part: bool = False) -> Schedule:
+    """The schedule of one step of `plan` on `chain`: all passes, in order. Raises PlanError as `compute_order` does.
+
+    `part`: whether the plan is a part of another one, with which it exchanges gradients.
+    """
+    plan_buckets = buckets(plan, chain, part=part)
     actions: dict[str, tuple[Action, ...]] = {}
     for replica in plan.replicas:
         for device, order in compute_order(replica, plan.schedule).items():
-            lowered = add_transfers(order, replica)
-            actions[device] = add_exchange(lowered, [b for b in plan_buckets if device in b.segment.devices], replica)
+            actions[device] = add_exchange(add_transfers(order, replica), plan_buckets, replica)
     return Schedule(plan, actions, plan_buckets)
 
 
@@ -190,30 +192,24 @@ def add_transfers(order: Sequence[Action], replica: Replica) -> list[Action]:
     while the device still works.
     """
     last_stage = len(replica.stages) - 1
-    rows: list[Action] = []
-    needs = [_receive_for(action, last_stage) for action in order] + [None]
-    rows += [needs[0]] if needs[0] else []
-    for action, next_need in zip(order, needs[1:], strict=True):
-        rows += [next_need] if next_need else []
-        rows.append(action)
-        if action.kind is Kind.FORWARD and action.stage < last_stage:
-            rows.append(Action(action.stage, Kind.SEND_F, action.item))
-        if action.kind is Kind.BACKWARD and action.stage > 0:
-            rows.append(Action(action.stage, Kind.SEND_B, action.item))
-    return rows
+    # What a computation needs and what it sends, and the stage that has nobody to do that with.
+    receives = {Kind.FORWARD: (Kind.RECV_F, 0), Kind.BACKWARD: (Kind.RECV_B, last_stage)}
+    sends = {Kind.FORWARD: (Kind.SEND_F, last_stage), Kind.BACKWARD: (Kind.SEND_B, 0)}
+    needs = [_message(action, *receives[action.kind]) for action in order]
+    rows = [needs[0]]
+    for action, next_need in zip(order, [*needs[1:], None], strict=True):
+        rows += next_need, action, _message(action, *sends[action.kind])
+    return [action for action in rows if action]
 
 
-def add_exchange(order: Sequence[Action], device_buckets: Sequence[Bucket], replica: Replica) -> tuple[Action, ...]:
+def add_exchange(order: Sequence[Action], plan_buckets: Sequence[Bucket], replica: Replica) -> tuple[Action, ...]:
     """`order` with one REDUCE for each of the device's buckets, and an UPDATE for each of its stages."""
     mine = sorted({action.stage for action in order})
     owner = {layer: number for number in mine for layer in replica.stages[number].layers}
-    reduces = [Action(owner[bucket.first_layer], Kind.REDUCE, bucket.index) for bucket in device_buckets]
+    reduces = [Action(owner[b.first_layer], Kind.REDUCE, b.index) for b in plan_buckets if b.first_layer in owner]
     return (*order, *reduces, *(Action(stage, Kind.UPDATE) for stage in mine))
 
 
-def _receive_for(action: Action, last_stage: int) -> Action | None:
-    if action.kind is Kind.FORWARD and action.stage > 0:
-        return Action(action.stage, Kind.RECV_F, action.item)
-    if action.kind is Kind.BACKWARD and action.stage < last_stage:
-        return Action(action.stage, Kind.RECV_B, action.item)
-    return None
+def _message(action: Action, kind: Kind, outermost: int) -> Action | None:
+    """The message of `kind` that belongs to `action`; none where its stage is the `outermost` one."""
+    return Action(action.stage, kind, action.item) if action.stage != outermost else None

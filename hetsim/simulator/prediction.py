@@ -101,7 +101,7 @@ def predict(
         timeline,
         timeline.step_s,
         draws_s(schedule, prices, costs, conditions, timeline.step_s, seed) if interval else (timeline.step_s,),
-        memory_use(plan, costs, training, schedule),
+        memory_use(plan, costs, training),
         memory_over_time(timeline, plan, costs, training),
         limits(solve(schedule, prices).happened(timeline)),
     )

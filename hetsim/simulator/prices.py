@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hetsim.costs import CostModel, Estimate
@@ -84,14 +84,20 @@ class Prices:
     """Device -> the processor cores that it computes on, where another device of the plan computes there too."""
 
 
+@dataclass(frozen=True, slots=True)
+class _StagePrices:
+    """What is the same for all stages that are alike."""
+
+    start_ns: int
+    compute_ns: tuple[tuple[Kind, int], ...]
+    first_backward_ns: int
+    last_backward: tuple[BackwardPart, ...]
+    post_ns: tuple[tuple[Kind, int], ...]
+
+
 def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
     """The price of every action of `plan`. Raises CostError where the table lacks a cost."""
-    factors = {device: costs.neighbour_factor(device, plan.devices) for device in plan.devices}
-
-    def seconds(device: str, estimate: Estimate) -> float:
-        return factors[device] * (estimate.seconds if scale is None else scale(device, estimate))
-
-    plan_buckets = buckets(plan, costs.chain)
+    pricing = _Pricing(plan, costs, scale)
     start_ns: dict[str, int] = {}
     compute_ns: dict[tuple[str, int, Kind], int] = {}
     first_backward_ns: dict[tuple[str, int], int] = {}
@@ -100,27 +106,18 @@ def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
     post_ns: dict[tuple[str, int, Kind], int] = {}
     for replica in plan.replicas:
         for number, stage in enumerate(replica.stages):
-            key = (stage.device, number)
-            deep = plan.schedule == "gpipe" and replica.microbatches > FEW_IN_FLIGHT
-            forward_s, backward_s = _stage_seconds(stage, replica, costs, seconds, deep=deep)
-            beside_forward_s, beside_backward_s = _beside_messages_s(number, replica, costs)
-            start_ns[stage.device] = _ns(costs.step_overhead_s(stage.device))
-            compute_ns[*key, Kind.FORWARD] = _ns(forward_s + beside_forward_s)
-            backward_s[-1] += beside_backward_s
-            accumulating_s = _accumulating_s(stage, backward_s, costs, seconds)
-            first_backward_ns[key] = _ns(sum(backward_s))
-            compute_ns[*key, Kind.BACKWARD] = _ns(sum(accumulating_s))
-            compute_ns[*key, Kind.UPDATE] = _ns(costs.update_s(stage.device, stage.layers, len(stage.group)))
-            last_s = accumulating_s if replica.microbatches > 1 else backward_s
-            last_backward[key] = _parts(plan_buckets, stage, last_s, costs)
+            mine, key = pricing.stage(replica, number), (stage.device, number)
+            start_ns[stage.device] = mine.start_ns
+            first_backward_ns[key], last_backward[key] = mine.first_backward_ns, mine.last_backward
+            for kind, duration_ns in mine.compute_ns:
+                compute_ns[*key, kind] = duration_ns
+            for kind, duration_ns in mine.post_ns:
+                post_ns[*key, kind] = duration_ns
             for kind, target, size_bytes in _messages(number, replica, costs):
-                post_s = costs.post_send_s(stage.device, size_bytes)
-                post_ns[*key, kind] = _ns(post_s)
                 # A message is timed from the call that posts it, so what the call takes is not counted again.
+                post_s = costs.post_send_s(stage.device, size_bytes)
                 send[*key, kind] = _flow(costs.message(stage.group, target, size_bytes), costs, without_s=post_s)
-                answer = Kind.RECV_B if kind is Kind.SEND_F else Kind.RECV_F
-                post_ns[*key, answer] = _ns(costs.post_receive_s(stage.device, size_bytes))
-    phases = [costs.exchange(plan.exchange, _holders(plan, bucket), bucket.size_bytes) for bucket in plan_buckets]
+    exchange, exchange_ns = pricing.exchange()
     return Prices(
         start_ns,
         compute_ns,
@@ -129,10 +126,76 @@ def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
         send,
         post_ns,
         any(post_ns.values()),
-        tuple(tuple(tuple(_flow(traffic, costs) for traffic in phase) for phase in row) for row in phases),
-        tuple(sum(_ns(_alone_s(phase, costs)) for phase in row) for row in phases),
+        exchange,
+        exchange_ns,
         _shared_cores(plan, costs),
     )
+
+
+class _Pricing:
+    """The prices of one plan; what is alike is priced once."""
+
+    def __init__(self, plan: Plan, costs: CostModel, scale: Scale | None) -> None:
+        self.plan = plan
+        self.costs = costs
+        self.scale = scale
+        self.buckets = buckets(plan, costs.chain)
+        working = frozenset(plan.devices)
+        self.factors = {device: costs.neighbour_factor(device, working) for device in plan.devices}
+        self.known: dict[Hashable, _StagePrices] = {}
+
+    def stage(self, replica: Replica, number: int) -> _StagePrices:
+        """Of stage `number` of `replica`."""
+        stage = replica.stages[number]
+        # What the scale makes of a cost may depend on the device, all the rest depends on its type.
+        device = self.costs.cluster.device(stage.device).type if self.scale is None else stage.device
+        share = (replica.samples, replica.microbatches)
+        like = (device, self.factors[stage.device], len(stage.group), stage.start, stage.stop, share)
+        if like not in self.known:
+            self.known[like] = self._stage(replica, number)
+        return self.known[like]
+
+    def _stage(self, replica: Replica, number: int) -> _StagePrices:
+        costs, stage = self.costs, replica.stages[number]
+        deep = self.plan.schedule == "gpipe" and replica.microbatches > FEW_IN_FLIGHT
+        forward_s, backward_s = _stage_seconds(stage, replica, costs, self._seconds, deep=deep)
+        beside_forward_s, beside_backward_s = _beside_messages_s(number, replica, costs)
+        backward_s[-1] += beside_backward_s
+        accumulating_s = _accumulating_s(stage, backward_s, costs, self._seconds)
+        post_ns: list[tuple[Kind, int]] = []
+        for kind, _, size_bytes in _messages(number, replica, costs):
+            answer = Kind.RECV_B if kind is Kind.SEND_F else Kind.RECV_F
+            post_ns.append((kind, _ns(costs.post_send_s(stage.device, size_bytes))))
+            post_ns.append((answer, _ns(costs.post_receive_s(stage.device, size_bytes))))
+        return _StagePrices(
+            _ns(costs.step_overhead_s(stage.device)),
+            (
+                (Kind.FORWARD, _ns(forward_s + beside_forward_s)),
+                (Kind.BACKWARD, _ns(sum(accumulating_s))),
+                (Kind.UPDATE, _ns(costs.update_s(stage.device, stage.layers, len(stage.group)))),
+            ),
+            _ns(sum(backward_s)),
+            _parts(self.buckets, stage, accumulating_s if replica.microbatches > 1 else backward_s, costs),
+            tuple(post_ns),
+        )
+
+    def _seconds(self, device: str, estimate: Estimate) -> float:
+        return self.factors[device] * (estimate.seconds if self.scale is None else self.scale(device, estimate))
+
+    def exchange(self) -> tuple[tuple[tuple[tuple[Flow, ...], ...], ...], tuple[int, ...]]:
+        """By bucket: the phases of its exchange, and how long they take alone."""
+        groups = {stage.device: stage.group for replica in self.plan.replicas for stage in replica.stages}
+        known: dict[Hashable, tuple[tuple[tuple[Flow, ...], ...], int]] = {}
+        rows = []
+        for bucket in self.buckets:
+            like = (bucket.segment.start, bucket.size_bytes)
+            if like not in known:
+                holders = [groups[device] for device in bucket.segment.devices]
+                phases = self.costs.exchange(self.plan.exchange, holders, bucket.size_bytes)
+                flows = tuple(tuple(_flow(traffic, self.costs) for traffic in phase) for phase in phases)
+                known[like] = flows, sum(_ns(_alone_s(phase, self.costs)) for phase in phases)
+            rows.append(known[like])
+        return tuple(flows for flows, _ in rows), tuple(duration_ns for _, duration_ns in rows)
 
 
 def _ns(seconds: float) -> int:
@@ -159,12 +222,6 @@ def _alone_s(phase: Phase, costs: CostModel) -> float:
         filled.update({resource: size / carried[resource] for resource, size in traffic.resource_bytes})
     fullest_s = max(filled.values(), default=0.0) if len(phase) > 1 else 0.0
     return max(max(traffic.seconds for traffic in phase), max(traffic.latency_s for traffic in phase) + fullest_s)
-
-
-def _holders(plan: Plan, bucket: Bucket) -> list[tuple[str, ...]]:
-    """The tensor-parallel groups that hold a bucket's gradients, one of each replica."""
-    groups = {stage.device: stage.group for replica in plan.replicas for stage in replica.stages}
-    return [groups[device] for device in bucket.segment.devices]
 
 
 def _shared_cores(plan: Plan, costs: CostModel) -> dict[str, dict[Resource, float]]:
@@ -228,7 +285,7 @@ def _parts(
     elapsed_s = 0.0
     for layer, layer_s in zip(reversed(stage.layers), backward_s, strict=True):
         elapsed_s += layer_s
-        ready = [b for b in plan_buckets if b.first_layer == layer and stage.device in b.segment.devices]
+        ready = [b for b in plan_buckets if b.first_layer == layer]
         if ready:
             elapsed_s += sum(costs.bucket_s(stage.device, b.size_bytes) for b in ready)
             parts.append(BackwardPart(_ns(elapsed_s), tuple(b.index for b in ready)))
