@@ -34,6 +34,9 @@ SHOWN_PIPELINES = 12
 WORTH_A_LOOK = 1.03
 """Plans whose estimate is no more than so many times the best step are evaluated: estimates may be too long by so much."""
 
+FAR = 1.1
+"""A plan whose step is more than so many times the best one is not tried under another schedule."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -168,10 +171,13 @@ def hybrids(
     seen: set[Plan] = set()
     for draft in found.run(best_s, effort.gap, effort.replicas, watch):
         watch.report("hybrids", best_s(), found.bound_s)
+        hopeless: set[tuple[Replica, ...]] = set()
         for proposal in proposals(found, draft, search.schedules):
-            if proposal.objective_s <= WORTH_A_LOOK * best_s() and proposal.plan not in seen:
-                seen.add(proposal.plan)
-                take(proposal)
+            plan = proposal.plan
+            if proposal.objective_s <= WORTH_A_LOOK * best_s() and plan not in seen and plan.replicas not in hopeless:
+                seen.add(plan)
+                if take(proposal) > FAR * best_s():
+                    hopeless.add(plan.replicas)  # another schedule will not make up for that
     return Family("hybrids", found.bound_s, found.considered)
 
 

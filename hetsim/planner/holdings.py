@@ -2,7 +2,7 @@
 
 Layers cannot be cut, so a place rarely holds just as much as it has time for. Say what is held is measured by weights, one a layer. A
 stage with l others behind it, on kind k, that has to keep its bracket (see `replica_split`) under a limit, takes no longer than some
-time for a microbatch; of all runs of layers that take no longer and fit the memory with l + 1 microbatches in flight, one weighs most.
+time for a microbatch; of all runs of layers that take no longer and fit the memory with the microbatches in flight, l + 1 at most, one weighs most.
 If the heaviest runs of all places together weigh less than the chain, no cut exists. Each kind gets the positions that suit it best,
 as if they were not taken by others; what one microbatch takes to pass all stages is the least in which runs of these weights are
 passed, the quickest kind first. Nothing here can be more than what is possible; any weights will do, and several are tried.
@@ -45,6 +45,14 @@ class Holdings:
         return found
 
     @cached_property
+    def rounds_per_s(self) -> Floats:
+        """[kind]: of how many microbatches a place of the kind does its part at most, if parts were as suits all kinds best."""
+        whole_s = self.layer_s.sum(axis=1)
+        if not np.isfinite(whole_s).all() or not (whole_s > 0).all():
+            return np.full(len(whole_s), np.inf)
+        return 1 / (whole_s * (self.layer_s / whole_s[:, None]).min(axis=0).sum())
+
+    @cached_property
     def used(self) -> Ints:
         """[shape, kind]: places."""
         return np.array(self.shapes, dtype=np.int64).reshape(len(self.shapes), len(self.grid.kinds))
@@ -66,13 +74,9 @@ class Holdings:
     @cached_property
     def _weights(self) -> list[_Weights]:
         """Each kind's own times, and the least of all relative to the whole chain."""
-        whole_s = self.layer_s.sum(axis=1)
         own = [row for row in self.layer_s if np.isfinite(row).all() and row.sum() > 0]
-        if not own:
-            return []
-        relative = np.divide(self.layer_s, whole_s[:, None], out=np.full_like(self.layer_s, np.inf), where=whole_s[:, None] > 0)
-        rows = [relative[np.isfinite(whole_s)].min(axis=0), *own]
-        return [_Weights(self.grid, row) for row in rows if row.sum() > 0]
+        relative = [row / row.sum() for row in own]
+        return [_Weights(self.grid, row) for row in (np.min(relative, axis=0), *own)] if own else []
 
 
 @dataclass(frozen=True)
@@ -102,31 +106,34 @@ class _Weights:
             for behind in range(deepest):
                 rounds = counts - 1 - of.shares[kind] * np.minimum(counts - 1, behind)
                 limit_s = np.divide(room_s, rounds, out=np.full(len(rounds), np.inf), where=rounds > 0)
-                there = np.flatnonzero((behind < depth) & (places[:, kind] > 0) & (room_s >= 0))
-                each[there, behind] = self._heaviest(kind, behind, limit_s[there])
+                there = (behind < depth) & (places[:, kind] > 0) & (room_s >= 0)
+                in_flight = np.minimum(counts, behind + 1)
+                for number in np.unique(in_flight[there]):
+                    rows = np.flatnonzero(there & (in_flight == number))
+                    each[rows, behind] = self._heaviest(kind, int(number), limit_s[rows])
             best = -np.sort(-each, axis=1)
             taken = np.arange(deepest) < places[:, kind, None]
             held[:, kind] = np.where(taken & (best > 0), best, 0.0).sum(axis=1)
         return held
 
-    def _heaviest(self, kind: int, behind: int, limit_s: Floats) -> Floats:
+    def _heaviest(self, kind: int, in_flight: int, limit_s: Floats) -> Floats:
         """The heaviest run of layers within each limit."""
-        times_s, weights = self._runs[kind, behind] if (kind, behind) in self._runs else self._sorted(kind, behind)
+        times_s, weights = self._runs[kind, in_flight] if (kind, in_flight) in self._runs else self._sorted(kind, in_flight)
         at = np.searchsorted(times_s, limit_s * (1 + 1e-12), side="right")
         return np.asarray(weights[at])
 
-    def _sorted(self, kind: int, behind: int) -> tuple[Floats, Floats]:
-        """Times of runs that the memory holds, rising, and the heaviest of those that take no longer: one more, 0 first."""
+    def _sorted(self, kind: int, in_flight: int) -> tuple[Floats, Floats]:
+        """Times of runs that the memory holds with so many in flight, rising, and the heaviest of those that take no longer: one more, 0 first."""
         start, stop = np.triu_indices(self.grid.layers, 0)
         stop = stop + 1
         times_s = self.grid.period_s[kind][start, stop]
-        fits = self.grid.fits(behind + 1, 0)[kind][start, stop] & np.isfinite(times_s)
+        fits = self.grid.fits(in_flight, 0)[kind][start, stop] & np.isfinite(times_s)
         done = np.concatenate(([0.0], np.cumsum(self.layer)))
         times_s, weights = times_s[fits], (done[stop] - done[start])[fits]
         order = np.argsort(times_s, kind="stable")
         heaviest = np.concatenate(([0.0], np.maximum.accumulate(weights[order]))) if len(order) else np.zeros(1)
-        self._runs[kind, behind] = times_s[order], heaviest
-        return self._runs[kind, behind]
+        self._runs[kind, in_flight] = times_s[order], heaviest
+        return self._runs[kind, in_flight]
 
     def _pass_s(self, held: Floats) -> Floats:
         """What passing the whole chain takes at least, where kinds hold no more than `held`."""

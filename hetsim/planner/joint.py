@@ -42,9 +42,6 @@ MOST_STAGES = 16
 MOST_SHAPES = 1000
 """Where there are more, replicas are shorter."""
 
-FIRST_GAP = 0.16
-"""How far below the best plan the first T is, relative."""
-
 NEXT_GAP = 0.5
 """How far below a T that is possible the next one is, as long as none is ruled out."""
 
@@ -56,6 +53,9 @@ LEAST_PROGRESS = 0.005
 
 ALIKE = 24
 """Ways to make all replicas alike that are looked at."""
+
+DISAPPOINTING = 5
+"""So many in a row that were no better than what was known are enough."""
 
 WORTH_HAVING = 6
 """Replicas that are found before the prices are worked out anew."""
@@ -106,14 +106,11 @@ class _Range:
     """Kinds of single devices on which that rests."""
 
     def next_s(self, best_s: float, gap: float) -> float:
-        """The step to ask about: one that may be ruled out, and the nearer to the best plan the more is ruled out already."""
+        """The step to ask about: as near to the best plan as is wanted; where that is possible, one that may be ruled out."""
         goal_s = best_s / (1 + gap)
-        if self.low_s == 0.0:
-            if self.high_s > goal_s * (1 + NEAR):
-                return goal_s
-            return min(best_s / (1 + FIRST_GAP), self.high_s / (1 + NEXT_GAP) if self.high_s < goal_s * (1 - NEAR) else np.inf)
-        near = self.high_s > goal_s and goal_s < self.low_s * (1 + 4 * gap)
-        return goal_s if near else float(np.sqrt(self.low_s * min(self.high_s, goal_s)))
+        if self.high_s > goal_s * (1 + NEAR):
+            return goal_s
+        return float(np.sqrt(self.low_s * min(self.high_s, goal_s))) if self.low_s > 0 else self.high_s / (1 + NEXT_GAP)
 
     @property
     def is_settled(self) -> bool:
@@ -229,7 +226,8 @@ class JointSearch:
     def _first_ranges(self) -> list[_Range]:
         most = min(sum(self.available) - 1, self.training.global_batch)  # one of them has two devices
         firsts = [2**power for power in range(1, most.bit_length())]
-        return [_Range(first, min(most, 2 * first - 1)) for first in firsts if first <= most]
+        least_s = self._least_s
+        return [_Range(first, min(most, 2 * first - 1), low_s=least_s) for first in firsts if first <= most]
 
     def _halves(self, part: _Range, step_s: float) -> list[_Range]:
         """Smaller problems that together are `part`; none where it is as small as it gets, or `step_s` would be possible all the same."""
@@ -242,10 +240,10 @@ class JointSearch:
         if open_kinds := [kind for kind in part.alone if kind not in part.used]:
             kind = max(open_kinds, key=lambda kind: self._curves[self.kinds[kind].device_type].update_s)
             ways = [(part.banned | {kind}, part.used), (part.banned, part.used | {kind})]
-            return [_Range(part.fewest, part.most, *way, part.low_s) for way in ways]
+            return [_Range(part.fewest, part.most, *way, low_s=part.low_s) for way in ways]
         middle = (part.fewest + part.most) // 2
         ends = [(part.fewest, middle), (middle + 1, part.most)] if part.fewest < part.most else []
-        return [_Range(*end, part.banned, part.used, part.low_s) for end in ends]
+        return [_Range(*end, part.banned, part.used, low_s=part.low_s) for end in ends]
 
     def _ask(self, part: _Range, step_s: float) -> None:
         """Whether the batch can be taken within `step_s`: the part's bounds are moved accordingly."""
@@ -371,16 +369,21 @@ class JointSearch:
             counts = -(-self.training.global_batch // (np.maximum(number, 1) * table.grid.microbatch))
             at = np.minimum(np.searchsorted(table.counts, counts), len(table.counts) - 1)
             low_s = table.least_s[np.arange(len(self.shapes)), at]
-            rows += [(float(low_s[row]), int(row), size, int(counts[row])) for row in np.flatnonzero((number > 1) & (counts > 1))]
+            rows += [
+                (float(low_s[row]), int(row), size, int(counts[row])) for row in np.flatnonzero((number > 1) & (counts > 1))
+            ]
+        in_vain = 0
         for low_s, row, size, count in sorted(rows)[:ALIKE]:
-            if watch.over or low_s >= best_s():
+            if watch.over or low_s >= best_s() or in_vain == DISAPPOINTING:
                 return
+            before_s = best_s()
             grid, others = self.tables[size].grid, Others(int(number[row]))
             self.solved += 1
             found = ReplicaSplit(grid, count, others.holders).best(self.shapes[row], best_s())
             if found.cut is not None:
                 cut = KnownCut(row, grid, found.cut, self.training.global_batch // grid.microbatch)
                 yield (Team(self._known.add(size, cut), -1, others.holders),)
+            in_vain = in_vain + 1 if best_s() >= before_s else 0
 
     def _drafts(self, part: _Range, low_s: float, best_s: Callable[[], float]) -> Iterator[Draft]:
         """With as few replicas as the part has, and with any number; each once."""
@@ -445,6 +448,19 @@ class JointSearch:
     @cached_property
     def _alone_s(self) -> dict[tuple[Others, frozenset[int]], dict[int, Floats]]:
         return {}
+
+    @cached_property
+    def _least_s(self) -> float:
+        """Under every step: all devices work all the time, each at the microbatch size that it is quickest with."""
+        samples_per_s = 0.0
+        for number, kind in enumerate(self.kinds):
+            if kind.width > 1:
+                return 0.0  # which devices form groups is not known here
+            alone = self._alone(_Range(2, 2), Others(1)).get(number, np.array([0.0, np.inf]))
+            rates = [float((np.arange(1, len(alone)) / np.maximum(alone[1:], 1e-12)).max())]
+            rates += [table.grid.microbatch * table.holdings.rounds_per_s[number] for table in self.tables]
+            samples_per_s += self.available[self.types.index(kind.device_type)] * max(rates)
+        return self.training.global_batch / samples_per_s if samples_per_s > 0 else 0.0
 
     @cached_property
     def _some_step_s(self) -> float:

@@ -97,5 +97,3 @@ class Known:
                 found[cut.row] = (samples, count, cut)
         for _, (_, count, cut) in sorted(found.items()):
             yield cut, count
-
-

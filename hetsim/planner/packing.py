@@ -33,6 +33,7 @@ class Packing:
     support: tuple[int, ...]
     """The columns on which `most` rests."""
 
+
 @dataclass(frozen=True, slots=True)
 class Prices:
     """What limits a packing, and what one more of each would be worth in samples: linear programming's dual.
@@ -63,7 +64,9 @@ class Prices:
         return Prices(most, self.device * factor, self.replica * factor, required)
 
 
-def relaxed(capacities: Floats, usage: Ints, available: Sequence[int], replicas: int, required: int) -> tuple[Prices, Floats]:
+def relaxed(
+    capacities: Floats, usage: Ints, available: Sequence[int], replicas: int, required: int
+) -> tuple[Prices, Floats]:
     """The prices at which `pack` could not take more, if columns might be used in fractions; and how often each is used then.
 
     As long as there is no required column, something that takes a loss stands in for it.
@@ -81,7 +84,7 @@ def relaxed(capacities: Floats, usage: Ints, available: Sequence[int], replicas:
     )
     assert found.x is not None, "what stands in is always possible"
     worth = -np.asarray(found.ineqlin.marginals, dtype=float)
-    prices = Prices(-float(found.fun), worth[:-2], float(worth[-2]), float(worth[-1]))
+    prices = Prices(-float(found.fun or 0.0), worth[:-2], float(worth[-2]), float(worth[-1]))
     return prices, np.asarray(found.x[:-1], dtype=float)
 
 

@@ -58,28 +58,29 @@ class PipelineSearch:
 
         `bound_s` rises meanwhile.
         """
-        queue = list(self._cases())
+        queue = list(self._cases(best_s() / (1 + gap)))
         heapq.heapify(queue)
-        open_s, tried = np.inf, 0
+        done_s, tried = np.inf, 0
+        # What 1F1B needs of the memory is never more, and its bound holds for GPipe, too.
+        schedule: PlainScheduleName = "1f1b" if "1f1b" in self.schedules else "gpipe"
         while queue:
-            low_s, number, shape, count, exact = heapq.heappop(queue)
-            self.bound_s = min(low_s, open_s, best_s())
-            if low_s >= best_s() / (1 + gap) or self.solved >= most_solved or watch.over or tried >= 10 * most_solved:
+            low_s, _, shape, count = queue[0]
+            self.bound_s = min(low_s, done_s, best_s())
+            goal_s = best_s() / (1 + gap)
+            if low_s >= goal_s or self.solved >= most_solved or watch.over or tried >= 10 * most_solved:
                 return
-            if exact:
-                open_s = min(open_s, low_s)  # solved, proposed, and still under the best: the bound stays there
-                continue
-            # What 1F1B needs of the memory is never more, and its bound holds for GPipe, too.
-            schedule: PlainScheduleName = "1f1b" if "1f1b" in self.schedules else "gpipe"
-            found = ReplicaSplit(self._grids[count], count, schedule=schedule).best(shape)
+            heapq.heappop(queue)
+            split = ReplicaSplit(self._grids[count], count, schedule=schedule)
             tried += 1
-            if found.cut is None:
+            if (found := split.within(shape, goal_s)).cut is not None:
+                self.solved += 1
+                found = split.best(shape, goal_s)
+            elif goal_s == np.inf:
                 self.impossible[count] = self.impossible.get(count, 0) + 1
-                continue
-            self.solved += 1
-            heapq.heappush(queue, (max(low_s, found.low_s), number, shape, count, True))
-            yield from self._proposals(found.cut, count, found.high_s)
-        self.bound_s = min(open_s, best_s())
+            done_s = min(done_s, max(low_s, found.low_s))
+            if found.cut is not None:
+                yield from self._proposals(found.cut, count, found.high_s)
+        self.bound_s = min(done_s, best_s())
 
     @cached_property
     def usable(self) -> list[int]:
@@ -118,14 +119,23 @@ class PipelineSearch:
             for count in self.usable
         }
 
-    def _cases(self) -> Iterator[tuple[float, int, Shape, int, bool]]:
+    def _cases(self, goal_s: float) -> Iterator[tuple[float, int, Shape, int]]:
+        """Every shape with every number of microbatches that may be possible, with the least step it may have.
+
+        Where it is soon seen that a step within `goal_s` is not possible, that is the least.
+        """
         number = 0
+        rows = np.arange(len(self.shapes))
         for count, grid in self._grids.items():
             table = size_table(grid, self.shapes, np.array([count]))
-            for shape, low_s in zip(self.shapes, table.least_s[:, -1], strict=True):
+            counts = np.full(len(rows), count)
+            held = ~table.holdings.too_many(rows, counts, np.inf)
+            late = table.holdings.too_many(rows, counts, goal_s) if np.isfinite(goal_s) else ~held
+            least_s = np.where(late, np.maximum(table.least_s[:, -1], goal_s), table.least_s[:, -1])
+            for shape, low_s, possible in zip(self.shapes, least_s, held, strict=True):
                 number += 1
-                if np.isfinite(low_s):
-                    yield float(low_s), number, shape, count, False
+                if np.isfinite(low_s) and possible:
+                    yield float(low_s), number, shape, count
                 else:
                     self.impossible[count] = self.impossible.get(count, 0) + 1
 

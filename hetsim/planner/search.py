@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import replace
 
 from hetsim.costs import CostModel
 from hetsim.memory import memory_use
-from hetsim.plan import Plan, Replica
+from hetsim.plan import Plan
 from hetsim.planner.baselines import Baseline, baselines
 from hetsim.planner.corners import corners, propose_of_one_type
 from hetsim.planner.explain import explain
@@ -122,9 +122,6 @@ class _Evaluated:
         self.evaluate = evaluate
         self.settle = settle
         self.by_plan: dict[Plan, Candidate | None] = {}
-        self.replicas_s: dict[Hashable, float] = {}
-        """(schedule, look) -> seconds of a replica of that look alone."""
-
         self.settled: set[Plan] = set()
         self.best_s = float("inf")
         """The shortest step of all that are settled."""
@@ -142,13 +139,7 @@ class _Evaluated:
         return self._settled_if_best(plan)
 
     def take(self, proposal: Proposal) -> float:
-        """Evaluate what a solver proposes: the seconds of its step, infinite where it does not fit.
-
-        Where one of its replicas alone takes longer than the best plan, it is left at that.
-        """
-        least_s = self._longest_replica_s(proposal.plan)
-        if least_s > self.best_s:
-            return least_s
+        """Evaluate what a solver proposes: the seconds of its step, infinite where it does not fit."""
         row = self(proposal.plan)
         return row.step_s if row is not None else float("inf")
 
@@ -177,18 +168,6 @@ class _Evaluated:
                 return tuple(rows)
             self._settle(needed[0])
 
-    def _longest_replica_s(self, plan: Plan) -> float:
-        """Under the step of a hybrid: the longest of its replicas, each as if it were alone; 0 of other plans."""
-        if len(plan.replicas) < 2 or not plan.is_cut:
-            return 0.0
-        longest_s = 0.0
-        for look, replica in {_look_of(replica, self.costs): replica for replica in plan.replicas}.items():
-            key = (plan.schedule, look)
-            if key not in self.replicas_s:
-                self.replicas_s[key] = self.evaluate(Plan((replica,), plan.schedule))
-            longest_s = max(longest_s, self.replicas_s[key])
-        return longest_s
-
     def _settled_if_best(self, plan: Plan) -> Candidate | None:
         row = self.by_plan[plan]
         if row is not None and row.step_s < self.best_s and plan not in self.settled:
@@ -201,17 +180,6 @@ class _Evaluated:
         step_s = self.settle(row.plan)
         self.by_plan[row.plan] = replace(row, step_s=step_s)
         self.best_s = min(self.best_s, step_s)
-
-
-def _look_of(replica: Replica, costs: CostModel) -> Hashable:
-    """What the step of a replica alone depends on, single links aside."""
-    cluster = costs.cluster
-    nodes = [cluster.device(stage.device).node for stage in replica.stages]
-    stages = tuple(
-        (cluster.device(stage.device).type, len(stage.group), stage.start, stage.stop, node == nodes[max(0, place - 1)])
-        for place, (stage, node) in enumerate(zip(replica.stages, nodes, strict=True))
-    )
-    return stages, replica.samples, replica.microbatches
 
 
 def _best_of(baseline: Baseline, evaluated: _Evaluated, rejections: list[Rejection]) -> Candidate | None:

@@ -176,7 +176,9 @@ def _curves(
         ready_later_s=np.array(later_s),
         computed_s=np.array(
             [
-                curve([at.forward_s[row, -1] + at.backward_s[row, -1] - at.backward_s[row, layer] for at in at_knots.values()])
+                curve(
+                    [at.forward_s[row, -1] + at.backward_s[row, -1] - at.backward_s[row, layer] for at in at_knots.values()]
+                )
                 for layer in range(len(chain))
             ]
         ),

@@ -67,9 +67,8 @@ def best_cut(
     tables: list[Floats] = []
     for behind, table in enumerate(stages):
         if not tables:
-            if late is not None:
-                table = np.where(table + late.stage_s <= late.limit_s, table, np.inf)  # noqa: PLW2901
-            tables.append(_last(shape, table))
+            in_time = table if late is None else np.where(table + late.stage_s <= late.limit_s, table, np.inf)
+            tables.append(_last(shape, in_time))
             continue
         before = tables[-1]
         rows = _levels(shape)[behind]
