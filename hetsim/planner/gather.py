@@ -48,7 +48,7 @@ class Effort:
     pipelines: int = 80
     """Pipelines that are solved exactly."""
 
-    replicas: int = 3000
+    replicas: int = 800
     """Replicas of hybrids that are."""
 
 
@@ -176,7 +176,7 @@ def hybrids(
             plan = proposal.plan
             if proposal.objective_s <= WORTH_A_LOOK * best_s() and plan not in seen and plan.replicas not in hopeless:
                 seen.add(plan)
-                if take(proposal) > FAR * best_s():
+                if FAR * best_s() < take(proposal) < float("inf"):
                     hopeless.add(plan.replicas)  # another schedule will not make up for that
     return Family("hybrids", found.bound_s, found.considered)
 

@@ -42,6 +42,9 @@ MOST_STAGES = 16
 MOST_SHAPES = 1000
 """Where there are more, replicas are shorter."""
 
+WORTH_DIVIDING = 1.1
+"""Ranges are divided once a step is ruled out that takes more than work alone; or one is possible that is so near to that."""
+
 NEXT_GAP = 0.5
 """How far below a T that is possible the next one is, as long as none is ruled out."""
 
@@ -105,12 +108,15 @@ class _Range:
     alone: tuple[int, ...] = ()
     """Kinds of single devices on which that rests."""
 
+    is_new: bool = False
+    """Whether nothing was asked about these plans yet."""
+
     def next_s(self, best_s: float, gap: float) -> float:
-        """The step to ask about: as near to the best plan as is wanted; where that is possible, one that may be ruled out."""
+        """The step to ask about: first as near to the best plan as is wanted; where that is possible, one that may be ruled out."""
         goal_s = best_s / (1 + gap)
-        if self.high_s > goal_s * (1 + NEAR):
+        if self.high_s > goal_s * (1 + NEAR) and (self.is_new or goal_s < self.low_s * (1 + 4 * gap)):
             return goal_s
-        return float(np.sqrt(self.low_s * min(self.high_s, goal_s))) if self.low_s > 0 else self.high_s / (1 + NEXT_GAP)
+        return float(np.sqrt(self.low_s * min(self.high_s, goal_s))) if self.low_s > 0 else min(self.high_s, goal_s) / (1 + NEXT_GAP)
 
     @property
     def is_settled(self) -> bool:
@@ -166,9 +172,10 @@ class JointSearch:
                 return
             step_s, cuts = part.next_s(shortest_s, gap), len(self._known.cuts)
             self._ask(part, step_s)
+            part.is_new = False
             if len(self._known.cuts) > cuts or part.low_s < step_s:
                 yield from self._drafts(part, step_s, best_s)
-            if part.low_s < step_s < best_s() and part.low_s > 0:
+            if part.low_s < step_s < best_s() and (part.low_s > self._least_s or part.high_s < WORTH_DIVIDING * part.low_s):
                 halves = self._halves(part, step_s)
                 parts = [other for other in parts if other is not part or not halves] + halves
 
@@ -227,7 +234,7 @@ class JointSearch:
         most = min(sum(self.available) - 1, self.training.global_batch)  # one of them has two devices
         firsts = [2**power for power in range(1, most.bit_length())]
         least_s = self._least_s
-        return [_Range(first, min(most, 2 * first - 1), low_s=least_s) for first in firsts if first <= most]
+        return [_Range(first, min(most, 2 * first - 1), low_s=least_s, is_new=True) for first in firsts if first <= most]
 
     def _halves(self, part: _Range, step_s: float) -> list[_Range]:
         """Smaller problems that together are `part`; none where it is as small as it gets, or `step_s` would be possible all the same."""
