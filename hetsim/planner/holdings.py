@@ -76,7 +76,13 @@ class Holdings:
         """Each kind's own times, and the least of all relative to the whole chain."""
         own = [row for row in self.layer_s if np.isfinite(row).all() and row.sum() > 0]
         relative = [row / row.sum() for row in own]
-        return [_Weights(self.grid, row) for row in (np.min(relative, axis=0), *own)] if own else []
+        if not own:
+            return []
+        rows = [np.min(relative, axis=0), *relative]
+        unlike = [
+            row for place, row in enumerate(rows) if not any(np.allclose(row, other, rtol=1e-3) for other in rows[:place])
+        ]
+        return [_Weights(self.grid, row) for row in unlike]
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,10 @@ class _Weights:
         pass_s = of.pass_s[rows]
         found = np.zeros(len(rows), dtype=bool)
         for _ in range(ROUNDS):
-            held = self._most_held(of, places, depth, counts, step_s - pass_s)
-            found = (step_s < pass_s) | (held.sum(axis=1) < self._total * (1 - 1e-9))
-            pass_s = np.maximum(pass_s, self._pass_s(held) + of.beside_s[rows])
+            left = np.flatnonzero(~found)
+            held = self._most_held(of, places[left], depth[left], counts[left], step_s - pass_s[left])
+            found[left] = (step_s < pass_s[left]) | (held.sum(axis=1) < self._total * (1 - 1e-9))
+            pass_s[left] = np.maximum(pass_s[left], self._pass_s(held) + of.beside_s[rows[left]])
         return found
 
     def _most_held(self, of: Holdings, places: Ints, depth: Ints, counts: Ints, room_s: Floats) -> Floats:

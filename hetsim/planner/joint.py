@@ -116,7 +116,11 @@ class _Range:
         goal_s = best_s / (1 + gap)
         if self.high_s > goal_s * (1 + NEAR) and (self.is_new or goal_s < self.low_s * (1 + 4 * gap)):
             return goal_s
-        return float(np.sqrt(self.low_s * min(self.high_s, goal_s))) if self.low_s > 0 else min(self.high_s, goal_s) / (1 + NEXT_GAP)
+        return (
+            float(np.sqrt(self.low_s * min(self.high_s, goal_s)))
+            if self.low_s > 0
+            else min(self.high_s, goal_s) / (1 + NEXT_GAP)
+        )
 
     @property
     def is_settled(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -125,7 +126,15 @@ def share_costs(
     Costs are asked for at the measured microbatch sizes, at those of the grid on which curves bend (see `hetsim.costs.shape`) and
     at the ends; between them every curve is a straight line, and so is any sum of them.
     """
+    every = _all_share_costs(costs, training, tuple(buckets))
+    return {kind: every[kind] for kind in types if kind in every}
+
+
+@lru_cache(maxsize=8)
+def _all_share_costs(costs: CostModel, training: Training, buckets: tuple[Bucket, ...]) -> dict[str, ShareCosts]:
+    """The curves of all types of the cluster, which the parts of a search ask for one after the other."""
     batch = training.global_batch
+    types = [kind.name for kind in costs.cluster.used_types]
     measured = {row.microbatch for row in costs.table.layers if row.tensor_parallel == 1}
     points = {1, batch} | {size for size in measured if 1 <= size <= batch}
     at_knots = {size: stage_costs(costs, types, size) for size in sorted({*points, *grid(1, batch)})}
