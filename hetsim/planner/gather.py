@@ -48,6 +48,9 @@ class Effort:
     replicas: int = 150
     """Replicas of hybrids that are."""
 
+    sets: int = 48
+    """Sets of devices on which the shortest step is searched, where plans are chosen by what they cost."""
+
 
 @dataclass(slots=True)
 class Family:

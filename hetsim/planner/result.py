@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from hetsim.economics import Bill
 from hetsim.memory import MemoryUse
+from hetsim.objective import Figure, Objective
 from hetsim.plan import Plan
 from hetsim.scenario.types import Strategy
 
-Reason = Literal["memory", "batch", "devices", "costs"]
+Reason = Literal["memory", "batch", "devices", "costs", "limits"]
 """Why plans are infeasible: a device would have to hold more than it can; the batch cannot be cut so; there are too
-few devices or layers; layers are not priced where they would have to lie."""
+few devices or layers; layers are not priced where they would have to lie; a limit on time, money or energy rules them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,30 @@ class Candidate:
     plan: Plan
     step_s: float
     memory: tuple[MemoryUse, ...]
+    bill: Bill | None = None
+    """Of a step, for what the plan uses alone; None: nobody asked."""
+
+    def figure(self, figure: Figure) -> float:
+        """One of the figures that plans are chosen by; infinite where it is unknown."""
+        return figure_of(figure, self.step_s, self.bill)
+
+    def excess(self, objective: Objective) -> float:
+        """By how much it misses the limits, relative to that which it misses most; 0 where it keeps them."""
+        return max((0.0, *(self.figure(figure) / limit - 1 for figure, limit in objective.limits.items())))
 
     @property
     def headroom(self) -> float | None:
         """Share of its memory that the fullest device has left, 0 to 1; None where no device's memory is known."""
         free = [1 - use.peak_bytes / use.limit_bytes for use in self.memory if use.limit_bytes]
         return min(free, default=None)
+
+
+def figure_of(figure: Figure, step_s: float, bill: Bill | None) -> float:
+    """A figure of a step of `step_s` with that bill; infinite where it is unknown."""
+    if figure == "time":
+        return step_s
+    known = None if bill is None else bill.per_million if figure == "money" else bill.kwh_per_million
+    return float("inf") if known is None else known
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +92,12 @@ class PlanningResult:
     corners: tuple[Candidate, ...]
     """The best plan of one device type alone, of pure data parallelism and of one pipeline, under these names; see `corners`."""
 
+    objective: Objective
+    """What they are in order of."""
+
+    lower_bound: float
+    """No plan of the searched strategies, within the limits, has less of what the objective asks for."""
+
     lower_bound_s: float
     """No plan of the searched strategies takes a shorter step; each family's module tells why."""
 
@@ -83,7 +109,7 @@ class PlanningResult:
     unpriceable: tuple[str, ...]
     """Layers on device types that the cost table lacks; such a device gets none of these layers."""
 
-    explanation: tuple[str, ...]
+    explanation: tuple[str, ...] = ()
     """Why the chosen plan, one sentence each."""
 
     ended_early: bool = False
@@ -97,7 +123,8 @@ class PlanningResult:
     @property
     def gap(self) -> float | None:
         """By how much the chosen plan may at most miss the best possible one, relative to the lower bound; None where that is 0."""
-        return self.chosen.step_s / self.lower_bound_s - 1 if self.lower_bound_s > 0 else None
+        value = self.chosen.figure(self.objective.least)
+        return value / self.lower_bound - 1 if self.lower_bound > 0 else 0.0 if value == 0 else None
 
     @property
     def infeasible_counts(self) -> Mapping[Reason, int]:

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from hetsim.errors import Problem, ScenarioError
 from hetsim.hardware import Backend, Isa
+from hetsim.objective import Figure
 from hetsim.plan import PlainScheduleName
 from hetsim.reading import did_you_mean, shown
 from hetsim.scenario.document import Document, Key
@@ -283,13 +284,23 @@ class NodeSection(Section):
     slots: Index | None = None
 
 
+class LimitsSection(Section):
+    """What a plan may come to at most. Blank: no limit."""
+
+    step: Annotated[Duration, Field(gt=0)] | None = None
+    money_per_million: Annotated[Money, Field(gt=0)] | None = None
+    kwh_per_million: Annotated[float, Field(gt=0, le=1e15)] | None = None
+
+
 class SearchSection(Section):
-    """Which plans to consider. Blank: the default of `Search`."""
+    """Which plans to consider, and what the best is. Blank: the default of `Search`."""
 
     strategies: Choices[Strategy] | None = None
     schedules: Choices[PlainScheduleName] | None = None
     microbatches: Choices[Positive] | None = None
     microbatch_samples: Choices[Positive] | None = None
+    objective: Figure | None = None
+    limits: LimitsSection | None = None
 
 
 class MeasureSection(Section):

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from hetsim.conditions import USUAL, Conditions
 from hetsim.economics import UNPRICED, Economics
 from hetsim.hardware import Cluster
+from hetsim.objective import SHORTEST_STEP, Objective
 from hetsim.plan import PLAIN_SCHEDULES, PlainScheduleName
 from hetsim.workload import Chain, Training
 
@@ -82,6 +83,9 @@ class Search:
 
     microbatch_samples: tuple[int, ...] | None = None
     """Sizes of microbatches to consider for a hybrid's replicas of several stages; None: powers of two."""
+
+    objective: Objective = SHORTEST_STEP
+    """What the best of them is."""
 
     def sizes(self, global_batch: int) -> tuple[int, ...]:
         """Those sizes of which the batch has two or more."""

@@ -2,13 +2,14 @@
 
 from hetsim.simulator.engine import simulate
 from hetsim.simulator.prediction import Prediction, Share, least_step_s, may_share, predict, shared_step_s, step_s
-from hetsim.simulator.prices import Prices, price
+from hetsim.simulator.prices import Prices, busy_s, price
 from hetsim.simulator.recurrence import solve, step_ns
 
 __all__ = [
     "Prediction",
     "Prices",
     "Share",
+    "busy_s",
     "least_step_s",
     "may_share",
     "predict",
