@@ -133,12 +133,18 @@ def _counts(planned: Planned) -> str:
     """How much was looked at, and how far from the best possible the answer can be."""
     result = planned.result
     infeasible = ", ".join(f"{reason} {count}" for reason, count in result.infeasible_counts.items())
-    return (
-        f"considered {result.considered} · infeasible {sum(result.infeasible_counts.values())}"
-        f"{f' ({infeasible})' if infeasible else ''} · not priceable {len(result.unpriceable)} · "
-        + (_gap(result) or "no lower bound")
-        + (" · the search was ended early" if result.ended_early else "")
-    )
+    left_open = f"left open {result.left_open}" if result.left_open else ""
+    parts = [
+        f"considered {result.considered}",
+        f"solved {result.solved}",
+        f"ruled out by bounds {result.ruled_out}",
+        f"infeasible {sum(result.infeasible_counts.values())}" + (f" ({infeasible})" if infeasible else ""),
+        left_open,
+        f"not priceable {len(result.unpriceable)}",
+        _gap(result) or "no lower bound",
+        "the search was ended early" if result.ended_early else "",
+    ]
+    return " · ".join(filter(None, parts))
 
 
 def _gap(result: PlanningResult) -> str:
@@ -172,6 +178,9 @@ def _document(
             "baselines": [{"name": b.name, "plan": str(b.plan), **_figures(p, b)} for b in p.result.baselines],
             "corners": [{"name": c.name, "plan": str(c.plan), **_figures(p, c)} for c in p.result.corners],
             "considered": p.result.considered,
+            "solved": p.result.solved,
+            "ruled_out": p.result.ruled_out,
+            "left_open": p.result.left_open,
             "infeasible": [
                 {"what": r.what, "reason": r.reason, "detail": r.detail, "count": r.count} for r in p.result.infeasible
             ],

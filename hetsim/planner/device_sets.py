@@ -111,11 +111,6 @@ class SetSearch:
         """Sets, alike ones once."""
         return math.prod(len(pool) + 1 for pool in self.pools) - 1 - self._alike
 
-    @property
-    def ruled_out(self) -> int:
-        """Sets on which no plan can be better than the best, by their bounds."""
-        return self.considered - self.solved - self.impossible - self.left_open
-
     @cached_property
     def pools(self) -> tuple[Pool, ...]:
         """Devices that are alike: those of a type in one node; single ones, where the links of single devices are known."""

@@ -103,7 +103,13 @@ class PlanningResult:
 
     considered: int
     """Cases looked at: sets of devices (data parallel), shapes of replicas with numbers of microbatches (pipelines) or their sizes
-    (hybrids), baselines. Most are ruled out by a bound, without being solved."""
+    (hybrids), sets of devices that differ in what they cost (where plans are chosen by that), baselines."""
+
+    ruled_out: int
+    """Cases that a bound showed to be no better than the best, without their being solved."""
+
+    left_open: int
+    """Cases that were neither solved nor ruled out, because the search ended before."""
 
     infeasible: tuple[Rejection, ...]
     unpriceable: tuple[str, ...]
@@ -125,6 +131,11 @@ class PlanningResult:
         """By how much the chosen plan may at most miss the best possible one, relative to the lower bound; None where that is 0."""
         value = self.chosen.figure(self.objective.least)
         return value / self.lower_bound - 1 if self.lower_bound > 0 else 0.0 if value == 0 else None
+
+    @property
+    def solved(self) -> int:
+        """Cases that were solved: those that are not infeasible, ruled out or left open."""
+        return self.considered - self.ruled_out - self.left_open - sum(self.infeasible_counts.values())
 
     @property
     def infeasible_counts(self) -> Mapping[Reason, int]:

@@ -78,6 +78,8 @@ def search(
         lower_bound=min(bound, ranked[0].figure(objective.least)),
         lower_bound_s=min(steps.bound_s, *(row.step_s for row in ranked)),
         considered=sum(family.considered for family in families) + len(named),
+        ruled_out=sum(family.ruled_out for family in families),
+        left_open=sum(family.left_open for family in families),
         infeasible=tuple(rejections),
         unpriceable=tuple(costs.missing(kind.name for kind in costs.cluster.used_types)),
         ended_early=watch.over,
@@ -101,7 +103,7 @@ def _family(sets: SetSearch) -> Family:
     if sets.impossible:
         detail = "no plan on them keeps the limits"
         rejections.append(Rejection("sets of devices", "limits", detail, sets.impossible))
-    return Family("sets of devices", sets.bound, sets.considered, rejections)
+    return Family("sets of devices", sets.bound, sets.considered, sets.solved, rejections, sets.left_open)
 
 
 def _best_of(baseline: Baseline, evaluations: Evaluations, race: Race, rejections: list[Rejection]) -> Candidate | None:
