@@ -171,6 +171,7 @@ def _document(
             **_figures(p, p.result.chosen),
             "lower_bound": p.result.lower_bound,
             "lower_bound_s": p.result.lower_bound_s,
+            "plain_bound_s": p.result.plain_bound_s,
             "gap": p.result.gap,
             "ended_early": p.result.ended_early,
             "sensitivity": [{"what": row.what, "gain": row.gain} for row in better[p.spec.name]],

@@ -15,7 +15,7 @@ from hetsim.errors import InfeasibleError, InputError, PlanError, Problem
 from hetsim.measurement import Measurement
 from hetsim.memory import check_memory
 from hetsim.objective import Figure, format_figure, limit_name
-from hetsim.plan import Plan
+from hetsim.plan import Exchange, Plan
 from hetsim.planner.explain import explain
 from hetsim.planner.result import Candidate, PlanningResult, figure_of
 from hetsim.planner.search import search
@@ -192,12 +192,12 @@ def _of_one_network(error: PlanError, session: Session, spec: NetworkSpec) -> Pl
 
 
 def to_run(result: PlanningResult) -> dict[str, Candidate]:
-    """The plans worth running, by label: the chosen one, each baseline, and the best of each strategy and schedule."""
+    """The plans worth running, by label: the chosen one, each baseline, and the best of each strategy and schedule with rings."""
     rows = {str(result.chosen.plan): result.chosen}
     for baseline in result.baselines:
         rows.setdefault(str(baseline.plan), baseline)
     best_of_kind: dict[tuple[str, str], Candidate] = {}
-    for candidate in result.candidates:
+    for candidate in (row for row in result.candidates if row.plan.exchange == Exchange()):
         best_of_kind.setdefault((candidate.strategy, candidate.plan.schedule), candidate)
     for candidate in best_of_kind.values():
         rows.setdefault(str(candidate.plan), candidate)

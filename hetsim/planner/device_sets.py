@@ -186,7 +186,9 @@ class SetSearch:
         cluster = only(self.costs.cluster, self._placed(box.high))
         own = CostModel(self.costs.chain, cluster, self.costs.table)
         found = search_steps(own, self.training, self.search, Race(self.evaluations, longest_s), self.watch, self._share)
-        known_s = found.bound_s if all(pool.alike for pool in self.pools) else 0.0
+        # Variants are no plans of those searches: of them nothing is known but the work that they have to do.
+        known = all(pool.alike for pool in self.pools) and not self.search.has_variants
+        known_s = found.bound_s if known else 0.0
         return replace(box, least_s=max(box.least_s, known_s), searched=True)
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from hetsim.costs import CostModel
 from hetsim.memory import MemoryUse, memory_use
 from hetsim.objective import Objective
-from hetsim.plan import Plan, Replica
+from hetsim.plan import Plan, Replica, ScheduleName
 from hetsim.planner.gather import overfull
 from hetsim.planner.names import plan_name, strategy_of
 from hetsim.planner.result import Candidate, Proposal
@@ -92,11 +92,11 @@ class Evaluations:
                 self._best = row
         return row
 
-    def replica_s(self, plan: Plan, replica: Replica) -> float:
-        """Seconds of a step of one replica of `plan` if it were alone."""
-        key = (plan.schedule, _look_of(replica, self.costs))
+    def alone_s(self, replica: Replica, schedule: ScheduleName) -> float:
+        """Seconds of a step of `replica` if it were alone."""
+        key = (schedule, _look_of(replica, self.costs))
         if key not in self._replicas_s:
-            self._replicas_s[key] = self._evaluate(Plan((replica,), plan.schedule))
+            self._replicas_s[key] = self._evaluate(Plan((replica,), schedule))
         return self._replicas_s[key]
 
     def ranked(self, settled: int = 1) -> tuple[Candidate, ...]:
@@ -159,7 +159,7 @@ class Race:
         """Under the step of a hybrid: the longest of its replicas, each as if it were alone; 0 of other plans."""
         if len(plan.replicas) < 2 or not plan.is_cut:
             return 0.0
-        return max(self._evaluations.replica_s(plan, replica) for replica in plan.replicas)
+        return max(self._evaluations.alone_s(replica, plan.schedule) for replica in plan.replicas)
 
 
 def rank(row: Candidate, objective: Objective) -> tuple[float, float, int, int, str]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from hetsim.hardware import Cluster
 from hetsim.objective import format_figure
 from hetsim.planner.result import Candidate, PlanningResult
-from hetsim.units import format_percent
+from hetsim.units import format_percent, format_seconds
 
 
 def explain(result: PlanningResult, cluster: Cluster, currency: str) -> tuple[str, ...]:
     """Sentences on the chosen plan: how it compares, what is left to gain, which devices it leaves out and why."""
     words = _Words(result, currency)
-    sentences = [words.comparison(), *words.left_to_gain(), *words.left_out(cluster)]
+    sentences = [words.comparison(), *words.left_to_gain(), *words.of_plain_plans(), *words.left_out(cluster)]
     if result.unpriceable:
         lacking = result.unpriceable
         shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
@@ -71,6 +71,15 @@ class _Words:
             of_what = "of the step" if is_time else "of that"
             gain = f"at most {format_percent(left)} {of_what} is left to gain"
             yield f"No plan of the searched strategies{within} {under}, so {gain}."
+
+    def of_plain_plans(self) -> Iterator[str]:
+        """What is known of plans without variants, whose bound is the better one."""
+        plain_s = self.result.plain_bound_s
+        if plain_s is not None and self.result.objective.least == "time":
+            yield (
+                "That bound is of the work alone, for all that is searched; "
+                f"with one stage a device and rings none takes less than {format_seconds(plain_s)}."
+            )
 
     def left_out(self, cluster: Cluster) -> Iterator[str]:
         """A sentence for each device type of which the chosen plan leaves devices idle."""

@@ -159,7 +159,7 @@ def pipelines(
     counts = [1] if "model_parallel" in search.strategies else []
     if "pipeline" in search.strategies:
         counts += [count for count in dict.fromkeys(search.microbatches) if count > 1]
-    found = PipelineSearch(costs, training, counts, search.schedules)
+    found = PipelineSearch(costs, training, counts, search.plain_schedules)
     if not found.shapes:
         there = len(costs.cluster.devices), len(costs.chain)
         detail = f"needs two devices and two layers; there are {there[0]} and {there[1]}"
@@ -192,7 +192,7 @@ def hybrids(
     seen: set[Plan] = set()
     for draft in found.run(best_s, effort.gap, effort.replicas, watch):
         watch.report("hybrids", best_s(), found.bound_s)
-        for proposal in proposals(found, draft, search.schedules):
+        for proposal in proposals(found, draft, search.plain_schedules):
             if proposal.objective_s <= WORTH_A_LOOK * best_s() and proposal.plan not in seen:
                 seen.add(proposal.plan)
                 take(proposal)

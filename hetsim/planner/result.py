@@ -115,6 +115,9 @@ class PlanningResult:
     unpriceable: tuple[str, ...]
     """Layers on device types that the cost table lacks; such a device gets none of these layers."""
 
+    plain_bound_s: float | None = None
+    """The same of plans with one stage a device and rings alone, where others are searched, too; None: they are not."""
+
     explanation: tuple[str, ...] = ()
     """Why the chosen plan, one sentence each."""
 

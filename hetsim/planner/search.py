@@ -16,9 +16,12 @@ from hetsim.planner.explain import explain
 from hetsim.planner.gather import Effort, Family, fullness_text, overfull
 from hetsim.planner.remedy import beyond_limits, nothing_fits
 from hetsim.planner.result import Candidate, PlanningResult, Rejection
+from hetsim.planner.spending_floor import least_step_s
 from hetsim.planner.step_search import search_steps
 from hetsim.planner.tariff import Tariff
+from hetsim.planner.variants import Variants
 from hetsim.planner.watch import Watch
+from hetsim.planner.work_floor import work_floor
 from hetsim.scenario.types import Search
 from hetsim.workload import Training
 
@@ -53,22 +56,28 @@ def search(
     steps = search_steps(costs, training, search, race, watch, effort)
     families = steps.families
     propose_of_one_type(costs, training, search, race, watch)
-    bound = steps.bound_s
+    bound_s = steps.bound_s
+    if search.has_variants:
+        bound_s = min(bound_s, least_step_s(work_floor(costs, training.global_batch), costs.cluster))
+    bound = bound_s
     sets = SetSearch(costs, training, search, paid, evaluations, watch, effort) if paid is not None else None
     if sets is not None and race.best_s < float("inf"):
-        sets.run(steps.bound_s)
+        sets.run(bound_s)
         bound = sets.bound
         families = [*families, _family(sets)]
+    if search.has_variants and evaluations.best_known is not None:
+        tried = Variants(costs, search, evaluations, watch).run()
+        families = [*families, Family("variants", 0.0, tried, tried)]
     rejections += [rejection for family in families for rejection in family.rejections]
     ranked = evaluations.ranked(1 if watch.over else SETTLED)
     if not ranked:
         raise nothing_fits(costs, training, search, rejections)
     if ranked[0].excess(objective) > 0:
-        possible: dict[Figure, float] = {"time": steps.bound_s}
+        possible: dict[Figure, float] = {"time": bound_s}
         if sets is not None:
             possible |= {figure: sets.least(figure) for figure in objective.limits if figure != "time"}
         currency = paid.economics.currency if paid else ""
-        proven = bound == float("inf") or (objective.step_s is not None and objective.step_s < steps.bound_s)
+        proven = bound == float("inf") or (objective.step_s is not None and objective.step_s < bound_s)
         raise beyond_limits(ranked, objective, possible, proven=proven, currency=currency)
     result = PlanningResult(
         candidates=ranked,
@@ -76,7 +85,8 @@ def search(
         corners=corners(ranked, costs),
         objective=objective,
         lower_bound=min(bound, ranked[0].figure(objective.least)),
-        lower_bound_s=min(steps.bound_s, *(row.step_s for row in ranked)),
+        lower_bound_s=min(bound_s, *(row.step_s for row in ranked)),
+        plain_bound_s=steps.bound_s if search.has_variants else None,
         considered=sum(family.considered for family in families) + len(named),
         ruled_out=sum(family.ruled_out for family in families),
         left_open=sum(family.left_open for family in families),

@@ -20,6 +20,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hetsim.hardware import Cluster
 from hetsim.objective import Figure
 from hetsim.planner.pools import Pool
 from hetsim.planner.stage_costs import Bools, Floats
@@ -31,6 +32,15 @@ SLACK = 1e-6
 
 Counts = tuple[int, ...]
 """Devices of each pool."""
+
+
+def least_step_s(work: WorkFloor, cluster: Cluster) -> float:
+    """Seconds that a step takes at least on `cluster`, whatever the plan."""
+    by_type = {name: tuple(d.name for d in cluster.devices if d.type == name) for name in work.types}
+    nothing = dict.fromkeys(work.types, 0.0)
+    pools = [Pool(name, devices) for name, devices in by_type.items()]
+    floor = SpendingFloor(work, pools, [], {"time": Rates(1.0, nothing, nothing, {})}, {})
+    return floor.least("time", (0,) * len(pools), tuple(len(pool) for pool in pools))
 
 
 @dataclass(frozen=True, slots=True)
