@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
-from hetsim.cli.planning import Planned, by_risk, candidate_rows, improvements, plan_network
+from hetsim.cli.planning import Planned, candidate_rows, improvements, plan_network
 from hetsim.cli.progress import search_progress
+from hetsim.cli.risk import by_risk
 from hetsim.cli.session import Session
 from hetsim.costs.transfer import transferred_types
 from hetsim.objective import Figure, Objective, limit_name, with_limits
@@ -91,9 +92,10 @@ def plan(
 def _answer(session: Session, spec: NetworkSpec, wish: Wish) -> tuple[Planned, list[CandidateRow]]:
     """The planner's answer for one network, and its best candidates with their intervals."""
     with search_progress(spec.name, quiet=wish.quiet) as report:
-        planned = plan_network(session, spec, Watch(wish.time_limit_s, report))
+        watch = Watch(wish.time_limit_s, report)
+        planned = plan_network(session, spec, watch)
         report("intervals of the best candidates", planned.result.chosen.step_s, planned.result.lower_bound_s)
-        planned = by_risk(planned) if wish.risk == "p90" else planned
+        planned = by_risk(planned, watch) if wish.risk == "p90" else planned
         return planned, candidate_rows(planned)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from hetsim.cli.session import Session
 from hetsim.costs import CostModel
 from hetsim.economics import Bill
-from hetsim.errors import InfeasibleError, InputError, PlanError, Problem
+from hetsim.errors import InputError, PlanError, Problem
 from hetsim.measurement import Measurement
 from hetsim.memory import check_memory
-from hetsim.objective import Figure, format_figure, limit_name
+from hetsim.objective import Figure
 from hetsim.plan import Exchange, Plan
-from hetsim.planner.explain import explain
 from hetsim.planner.result import Candidate, PlanningResult, figure_of
 from hetsim.planner.search import search
 from hetsim.planner.sensitivity import Sensitivity, sensitivities
@@ -28,9 +27,6 @@ from hetsim.scenario.types import NetworkSpec, Scenario
 from hetsim.simulator import Prediction, busy_s, least_step_s, predict, shared_step_s, step_s
 
 SHOWN_CANDIDATES = 8
-
-MOST_CAREFUL = 40
-"""Candidates of which the 90th percentile is worked out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,11 @@ def plan_network(session: Session, spec: NetworkSpec, watch: Watch | None = None
 
     Raises InfeasibleError where no plan fits, CostError where costs are missing.
     """
-    costs, scenario = session.costs(spec), session.with_powers()
+    return planned_with(session.costs(spec), spec, session.with_powers(), watch)
+
+
+def planned_with(costs: CostModel, spec: NetworkSpec, scenario: Scenario, watch: Watch | None = None) -> Planned:
+    """The same with costs that are known."""
     tariff = Tariff(scenario.cluster, scenario.economics, spec.training.global_batch, lambda plan: busy_s(plan, costs))
     if not scenario.search.objective.is_time_alone:
         _require(tariff, scenario)
@@ -116,56 +116,6 @@ def _require(tariff: Tariff, scenario: Scenario) -> None:
 def improvements(planned: Planned) -> tuple[Sensitivity, ...]:
     """What would make the chosen plan's step shorter, the best first."""
     return sensitivities(planned.result.chosen.plan, planned.costs, step_s)
-
-
-def by_risk(planned: Planned) -> Planned:
-    """The same with the best candidates ranked by the figure that each stays under nine times in ten, and held to limits by that.
-
-    Raises InfeasibleError where none of them keeps the limits nine times in ten.
-    """
-    result, objective = planned.result, planned.result.objective
-
-    def careful(row: Candidate, figure: Figure) -> float:
-        return float(np.quantile(planned.draws(predictions[row.plan], figure), 0.9))
-
-    def rank(row: Candidate) -> tuple[float, float]:
-        excess = (careful(row, figure) / limit - 1 for figure, limit in objective.limits.items())
-        return max((0.0, *excess)), careful(row, objective.least)
-
-    predictions: dict[Plan, Prediction] = {}
-    ranks: dict[Plan, tuple[float, float]] = {}
-    for row in result.candidates[:MOST_CAREFUL]:
-        # Draws seldom shorten a step in nine cases of ten, so one that is behind as it is stays behind.
-        if len(ranks) >= SHOWN_CANDIDATES and row.figure(objective.least) > min(ranks.values())[1]:
-            break
-        predictions[row.plan] = planned.predict(row.plan)
-        ranks[row.plan] = rank(row)
-    looked_at = result.candidates[: len(ranks)]
-    best = min(looked_at, key=lambda row: ranks[row.plan])
-    if ranks[best.plan][0] > 0:
-        raise _too_risky(planned, best, careful)
-    candidates = (*sorted(looked_at, key=lambda row: ranks[row.plan]), *result.candidates[len(ranks) :])
-    after = f"before {looked_at[0].name}, which is better in the middle" if best is not looked_at[0] else "too"
-    told = format_figure(objective.least, ranks[best.plan][1], planned.tariff.economics.currency)
-    sentence = f"Nine times in ten {best.name} stays under {told}; by that it comes first, {after}."
-    careful_result = replace(result, candidates=candidates)
-    words = explain(careful_result, planned.costs.cluster, planned.tariff.economics.currency)
-    return replace(planned, result=replace(careful_result, explanation=(*words, sentence)))
-
-
-def _too_risky(planned: Planned, best: Candidate, careful: Callable[[Candidate, Figure], float]) -> InfeasibleError:
-    currency = planned.tariff.economics.currency
-    problems = [
-        Problem(
-            f"limit {limit_name(figure)}",
-            f"is {format_figure(figure, limit, currency)}, and no plan keeps to it nine times in ten; "
-            f'the nearest, "{best.plan}", stays under {format_figure(figure, careful(best, figure), currency)}',
-            "Raise it, or choose by the middle: --risk median",
-        )
-        for figure, limit in planned.result.objective.limits.items()
-        if careful(best, figure) > limit
-    ]
-    return InfeasibleError(problems)
 
 
 def plans_of_user(session: Session, spec: NetworkSpec, texts: Sequence[str]) -> list[Plan]:

@@ -48,7 +48,9 @@ class _Words:
         best = min(self.result.baselines, key=self.value, default=None)
         if best is None:
             return f"{takes}; no baseline fits."
-        if self.value(chosen) >= self.value(best):
+        if self.value(chosen) > self.value(best):  # chosen for what it stays under, not for what it takes in the middle
+            return f"{takes}; in the middle the baseline {best.name} is better ({self.text(self.value(best))})."
+        if self.value(chosen) == self.value(best):
             return f"{takes}; nothing beats the baseline {best.name}."
         gain = self.value(best) / self.value(chosen) if self.value(chosen) else float("inf")
         told = self.text(self.value(best)).removesuffix(" a step")
@@ -100,10 +102,15 @@ class _Words:
                 possible = "keeps the limits" if limits else "is possible"
                 yield f"{names} {'stay' if len(idle) > 1 else 'stays'} idle: no plan with more of {kind.name} {possible}."
                 continue
-            longer = format_percent(self.value(rival) / self.value(chosen) - 1) if self.value(chosen) > 0 else "0.0 %"
+            change = self.value(rival) / self.value(chosen) - 1 if self.value(chosen) > 0 else 0.0
             what = f"with more of {kind.name}" if working else f"with {kind.name}"
-            more = "longer" if self.result.objective.least == "time" else "more"
+            # A plan that is behind in the middle may have been chosen for what it stays under.
+            verdict = "worth nothing here" if change >= 0 else "left out"
             yield (
-                f"{names} {'are' if len(idle) > 1 else 'is'} worth nothing here: the best plan {what}, {rival.name}, "
-                f"{self.takes} {self.text(self.value(rival)).removesuffix(' a step')}, {longer} {more}."
+                f"{names} {'are' if len(idle) > 1 else 'is'} {verdict}: the best plan {what}, {rival.name}, "
+                f"{self.takes} {self.text(self.value(rival)).removesuffix(' a step')}, {self._more(change)}."
             )
+
+    def _more(self, change: float) -> str:
+        longer, shorter = ("longer", "shorter") if self.result.objective.least == "time" else ("more", "less")
+        return f"{format_percent(abs(change))} {longer if change >= 0 else shorter}"
