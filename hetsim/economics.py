@@ -1,6 +1,7 @@
 """What training costs in money and energy, from what the user says of prices and power. What is not said stays unknown: None.
 
-Formulas, each a sum over what the cluster owns, used by the plan or not, because what stands idle is paid for as well:
+Formulas, each a sum over what is paid for. Of a cluster that is all that it owns, used by the plan or not, because what stands
+idle is paid for as well; of a plan (`hetsim.planner.tariff`) it is the devices that it uses and the nodes that these are in:
 
 * energy of a step = PUE x (sum over devices of busy_w x busy_s + idle_w x (step_s - busy_s) + sum over nodes of power x step_s);
 * price of an hour = sum of rents and of purchase / life, each over the hours of the life, plus energy x price of electricity;
@@ -95,7 +96,7 @@ class Bill:
     @property
     def per_million(self) -> float | None:
         """Money for a million samples."""
-        return None if self.per_h is None else self.per_h / HOUR_S / self.samples_per_s * MILLION
+        return None if self.per_h is None else self.per_h / HOUR_S * self.step_s / self.samples * MILLION
 
     @property
     def kwh_per_million(self) -> float | None:
@@ -122,9 +123,10 @@ def bill(
     total_j = _sum(energy)
     owning = [_hourly(price) for price, _ in devices.values()] + [_hourly(price) for price, _ in told_nodes if price]
     facility_j = None if total_j is None else total_j * economics.pue
-    electricity = None
+    electricity = 0.0 if economics.electricity_per_kwh == 0 else None
     if facility_j is not None and economics.electricity_per_kwh is not None:
-        electricity = facility_j / step_s * HOUR_S / JOULES_PER_KWH * economics.electricity_per_kwh
+        watts = facility_j / step_s if step_s else 0.0
+        electricity = watts * HOUR_S / JOULES_PER_KWH * economics.electricity_per_kwh
     return Bill(step_s, samples, facility_j, _sum(owning), electricity)
 
 

@@ -25,9 +25,11 @@ from hetsim.cli.options import (
     Format,
     FromRun,
     Hinges,
+    LimitTexts,
     MaxRestarts,
     Money,
     Networks,
+    ObjectiveName,
     PlanTexts,
     PowerLimit,
     PrintCommands,
@@ -155,11 +157,14 @@ def calibrate(
 
 @app.command(
     epilog="Examples:  hetsim plan scenarios/textbook.yaml   ·   hetsim plan scenarios/k80_v100.yaml --time-limit 10 --format json"
+    "   ·   hetsim plan scenarios/retire_k80.yaml --objective money --limit step=0.5s"
 )
 def plan(
     scenario: ScenarioPath,
     networks: Networks = None,
     time_limit: TimeLimit = None,
+    objective: ObjectiveName = None,
+    limits: LimitTexts = None,
     risk: Risk = "median",
     costs: Costs = Path("runs/costs"),
     runs: Runs = Path("runs"),
@@ -174,7 +179,7 @@ def plan(
     from hetsim.cli.plan import Wish
     from hetsim.cli.plan import plan as run
 
-    wish = Wish(time_limit, risk, quiet=quiet)
+    wish = Wish(objective, tuple(limits or ()), time_limit, risk, quiet=quiet)
     run(scenario, networks, costs, runs, wish, allow_outdated=allow_outdated, output=output)
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from hetsim.objective import Figure
+
 OutputFormat = Literal["table", "json"]
 
 ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="The scenario file (YAML).", show_default=False)]
@@ -57,6 +59,20 @@ Risk = Annotated[
     Literal["median", "p90"],
     typer.Option(
         "--risk", help="What plans are ranked by: their predicted step, or the one that it stays under nine times in ten."
+    ),
+]
+ObjectiveName = Annotated[
+    Figure | None,
+    typer.Option(
+        "--objective", help="What plans are chosen by, instead of the scenario's: the step, or money or energy for a sample."
+    ),
+]
+LimitTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        help="What a plan may come to at most: step=0.5s, money_per_million=3.2 or kwh_per_million=40, for a million samples; "
+        "several times. =none lifts one of the scenario's.",
     ),
 ]
 Edits = Annotated[

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
-from hetsim.cli.planning import Planned, by_risk, candidate_rows, improvements, plan_network
+from hetsim.cli.planning import Planned, candidate_rows, improvements, plan_network
 from hetsim.cli.progress import search_progress
+from hetsim.cli.risk import by_risk
 from hetsim.cli.session import Session
 from hetsim.costs.transfer import transferred_types
-from hetsim.planner import Watch
+from hetsim.objective import Figure, Objective, limit_name, with_limits
+from hetsim.planner import Candidate, PlanningResult, Watch
+from hetsim.planner.result import figure_of
 from hetsim.planner.sensitivity import Sensitivity
 from hetsim.report.result import plans_document
 from hetsim.report.rows import CandidateRow
-from hetsim.report.tables import Rows
+from hetsim.report.tables import Rows, figure_columns
 from hetsim.report.text import NONE, TIMES
 from hetsim.scenario.types import NetworkSpec
 from hetsim.units import format_seconds
@@ -26,6 +29,12 @@ from hetsim.units import format_seconds
 @dataclass(frozen=True, slots=True)
 class Wish:
     """How the user wants plans to be searched and ranked."""
+
+    least: Figure | None = None
+    """None: as the scenario says."""
+
+    limits: tuple[str, ...] = ()
+    """In text, such as `step=0.5s`; they go before the scenario's."""
 
     time_limit_s: float | None = None
     risk: Literal["median", "p90"] = "median"
@@ -48,6 +57,9 @@ def plan(
     from hetsim.report.tables import candidate_tables, print_tables
 
     session = Session(path, networks, costs, allow_outdated=allow_outdated)
+    space = session.scenario.search
+    objective = replace(with_limits(space.objective, wish.limits), least=wish.least or space.objective.least)
+    session.scenario = replace(session.scenario, search=replace(space, objective=objective))
     answers = [_answer(session, spec, wish) for spec in session.scenario.networks]
     planned = [p for p, _ in answers]
     rows = {p.spec.name: mine for p, mine in answers}
@@ -80,26 +92,37 @@ def plan(
 def _answer(session: Session, spec: NetworkSpec, wish: Wish) -> tuple[Planned, list[CandidateRow]]:
     """The planner's answer for one network, and its best candidates with their intervals."""
     with search_progress(spec.name, quiet=wish.quiet) as report:
-        planned = plan_network(session, spec, Watch(wish.time_limit_s, report))
+        watch = Watch(wish.time_limit_s, report)
+        planned = plan_network(session, spec, watch)
         report("intervals of the best candidates", planned.result.chosen.step_s, planned.result.lower_bound_s)
-        planned = by_risk(planned) if wish.risk == "p90" else planned
+        planned = by_risk(planned, watch) if wish.risk == "p90" else planned
         return planned, candidate_rows(planned)
 
 
 def _beside(planned: Planned) -> Rows:
-    """The baselines and the corners of the search, the fastest first, with how much longer they take than the chosen plan."""
+    """The baselines and the corners of the search, the best first, with how much more they come to than the chosen plan."""
     chosen, result = planned.result.chosen, planned.result
-    beside = sorted((*result.baselines, *result.corners), key=lambda row: row.step_s)
+    least = result.objective.least
+    bills = {row.plan: planned.bill(row.plan, row.step_s) for row in (chosen, *result.baselines, *result.corners)}
+
+    def value(row: Candidate) -> float:
+        return figure_of(least, row.step_s, bills[row.plan])
+
+    beside = sorted((*result.baselines, *result.corners), key=value)
+    figures = [(bills[row.plan].per_million, bills[row.plan].kwh_per_million) for row in beside]
+    names, texts = figure_columns(figures, planned.tariff.economics.currency)
     rows = (
         (
             row.name,
             str(row.plan),
             format_seconds(row.step_s),
-            f"{row.step_s / chosen.step_s:.2f}{TIMES}" if chosen.step_s else NONE,
+            *told,
+            f"{value(row) / value(chosen):.2f}{TIMES}" if value(chosen) else NONE,
         )
-        for row in beside
+        for row, told in zip(beside, texts, strict=True)
     )
-    return Rows("beside it", ("case", "plan"), ("step time", "of the chosen step"), tuple(rows))
+    ratio = {"time": "of the chosen step", "money": "of the chosen cost", "energy": "of the chosen energy"}[least]
+    return Rows("beside it", ("case", "plan"), ("step time", *names, ratio), tuple(rows))
 
 
 def _next(better: Sequence[Sensitivity]) -> list[str]:
@@ -112,12 +135,28 @@ def _counts(planned: Planned) -> str:
     """How much was looked at, and how far from the best possible the answer can be."""
     result = planned.result
     infeasible = ", ".join(f"{reason} {count}" for reason, count in result.infeasible_counts.items())
-    return (
-        f"considered {result.considered} · infeasible {sum(result.infeasible_counts.values())}"
-        f"{f' ({infeasible})' if infeasible else ''} · not priceable {len(result.unpriceable)} · "
-        + ("no lower bound" if result.gap is None else f"the best possible is at most {result.gap:.1%} faster")
-        + (" · the search was ended early" if result.ended_early else "")
-    )
+    left_open = f"left open {result.left_open}" if result.left_open else ""
+    parts = [
+        f"considered {result.considered}",
+        f"solved {result.solved}",
+        f"ruled out by bounds {result.ruled_out}",
+        f"infeasible {sum(result.infeasible_counts.values())}" + (f" ({infeasible})" if infeasible else ""),
+        left_open,
+        f"not priceable {len(result.unpriceable)}",
+        _gap(result) or "no lower bound",
+        "the search was ended early" if result.ended_early else "",
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def _gap(result: PlanningResult) -> str:
+    """How far from the best possible the answer can be; empty where that is not known."""
+    if result.gap is None:
+        return ""
+    better = {"time": "faster", "money": "cheaper", "energy": "more frugal"}[result.objective.least]
+    if result.objective.least == "time":
+        return f"the best possible is at most {result.gap:.1%} {better}"
+    return f"the best possible is at most {result.gap / (1 + result.gap):.1%} {better}"
 
 
 def _document(
@@ -130,15 +169,21 @@ def _document(
         {
             "network": p.spec.name,
             "chosen": str(p.result.chosen.plan),
-            "step_s": p.result.chosen.step_s,
+            "objective": {"least": p.result.objective.least, "limits": _limits(p.result.objective)},
+            **_figures(p, p.result.chosen),
+            "lower_bound": p.result.lower_bound,
             "lower_bound_s": p.result.lower_bound_s,
+            "plain_bound_s": p.result.plain_bound_s,
             "gap": p.result.gap,
             "ended_early": p.result.ended_early,
             "sensitivity": [{"what": row.what, "gain": row.gain} for row in better[p.spec.name]],
             "explanation": list(p.result.explanation),
-            "baselines": [{"name": b.name, "plan": str(b.plan), "step_s": b.step_s} for b in p.result.baselines],
-            "corners": [{"name": c.name, "plan": str(c.plan), "step_s": c.step_s} for c in p.result.corners],
+            "baselines": [{"name": b.name, "plan": str(b.plan), **_figures(p, b)} for b in p.result.baselines],
+            "corners": [{"name": c.name, "plan": str(c.plan), **_figures(p, c)} for c in p.result.corners],
             "considered": p.result.considered,
+            "solved": p.result.solved,
+            "ruled_out": p.result.ruled_out,
+            "left_open": p.result.left_open,
             "infeasible": [
                 {"what": r.what, "reason": r.reason, "detail": r.detail, "count": r.count} for r in p.result.infeasible
             ],
@@ -149,4 +194,19 @@ def _document(
         for p in planned
     ]
     candidates = [row for p in planned for row in rows[p.spec.name]]
-    return {**plans_document(candidates), "scenario": session.scenario.name, "networks": networks}
+    return {
+        **plans_document(candidates),
+        "scenario": session.scenario.name,
+        "currency": session.scenario.economics.currency,
+        "networks": networks,
+    }
+
+
+def _figures(planned: Planned, row: Candidate) -> dict[str, float | None]:
+    """What a plan comes to; null where it is unknown."""
+    bill = planned.bill(row.plan, row.step_s)
+    return {"step_s": row.step_s, "money_per_million": bill.per_million, "kwh_per_million": bill.kwh_per_million}
+
+
+def _limits(objective: Objective) -> dict[str, float]:
+    return {limit_name(figure): limit for figure, limit in objective.limits.items()}

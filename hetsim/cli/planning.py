@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hetsim.cli.session import Session
 from hetsim.costs import CostModel
-from hetsim.errors import PlanError, Problem
+from hetsim.economics import Bill
+from hetsim.errors import InputError, PlanError, Problem
 from hetsim.measurement import Measurement
 from hetsim.memory import check_memory
-from hetsim.plan import Plan
-from hetsim.planner.result import Candidate, PlanningResult
+from hetsim.objective import Figure
+from hetsim.plan import Exchange, Plan
+from hetsim.planner.result import Candidate, PlanningResult, figure_of
 from hetsim.planner.search import search
 from hetsim.planner.sensitivity import Sensitivity, sensitivities
+from hetsim.planner.tariff import Tariff
 from hetsim.planner.watch import Watch
 from hetsim.report.rows import EVEN_SPLIT, CandidateRow
+from hetsim.scenario.document import Key, read_document
 from hetsim.scenario.types import NetworkSpec, Scenario
-from hetsim.simulator import Prediction, least_step_s, predict, shared_step_s, step_s
+from hetsim.simulator import Prediction, busy_s, least_step_s, predict, shared_step_s, step_s
 
 SHOWN_CANDIDATES = 8
 
@@ -32,6 +37,20 @@ class Planned:
     costs: CostModel
     result: PlanningResult
     scenario: Scenario
+    tariff: Tariff
+
+    def bill(self, plan: Plan, step_s: float) -> Bill:
+        """The bill of a step of `plan`, of what it uses; unknown where prices or powers are."""
+        return self.tariff.bill(plan, step_s)
+
+    def draws(self, prediction: Prediction, figure: Figure | None = None) -> NDArray[np.float64]:
+        """What the plan comes to under each draw of its costs, in `figure` (None: the one that plans are chosen by).
+
+        In a longer step everything is taken to be longer: computing takes the same share of it.
+        """
+        chosen = figure or self.result.objective.least
+        value = figure_of(chosen, prediction.step_s, self.bill(prediction.plan, prediction.step_s))
+        return value * np.array(prediction.draws_s) / (prediction.step_s or 1.0)
 
     def predict(self, plan: Plan) -> Prediction:
         """The prediction of `plan` for this network."""
@@ -54,32 +73,49 @@ def plan_network(session: Session, spec: NetworkSpec, watch: Watch | None = None
 
     Raises InfeasibleError where no plan fits, CostError where costs are missing.
     """
-    costs = session.costs(spec)
+    return planned_with(session.costs(spec), spec, session.with_powers(), watch)
+
+
+def planned_with(costs: CostModel, spec: NetworkSpec, scenario: Scenario, watch: Watch | None = None) -> Planned:
+    """The same with costs that are known."""
+    tariff = Tariff(scenario.cluster, scenario.economics, spec.training.global_batch, lambda plan: busy_s(plan, costs))
+    if not scenario.search.objective.is_time_alone:
+        _require(tariff, scenario)
     found = search(
         costs,
         spec.training,
-        session.scenario.search,
+        scenario.search,
         lambda plan: least_step_s(plan, costs),
         settle=lambda plan: shared_step_s(plan, costs),
+        tariff=tariff,
         watch=watch,
     )
-    return Planned(spec, costs, found, session.scenario)
+    return Planned(spec, costs, found, scenario, tariff)
+
+
+def _require(tariff: Tariff, scenario: Scenario) -> None:
+    """Raise InputError with the place in the scenario's file of all that its objective needs and does not find there."""
+    unknown = tariff.unknown(scenario.search.objective.figures)
+    if not unknown:
+        return
+    document = read_document(scenario.path) if scenario.path else None
+    nodes = [node.name for node in scenario.cluster.nodes]
+    problems = []
+    for row in unknown:
+        keys: dict[str, tuple[Key, ...]] = {
+            "economics": ("economics",),
+            "device type": ("cluster", "device_types", row.name),
+            "node": ("cluster", "nodes", nodes.index(row.name) if row.name in nodes else 0),
+        }
+        needed = f"{' and '.join(scenario.search.objective.figures)} cannot be told"
+        what = f"{row.owner} {row.name}: {row.what}, so {needed}".replace(" :", ":")
+        problems.append(Problem(document.where(keys[row.owner]) if document else "", what, row.help))
+    raise InputError(problems)
 
 
 def improvements(planned: Planned) -> tuple[Sensitivity, ...]:
     """What would make the chosen plan's step shorter, the best first."""
     return sensitivities(planned.result.chosen.plan, planned.costs, step_s)
-
-
-def by_risk(planned: Planned) -> Planned:
-    """The same with the best candidates ranked by the step that each stays under nine times in ten."""
-    best = planned.result.candidates[:SHOWN_CANDIDATES]
-    careful = sorted(best, key=lambda row: float(np.quantile(planned.predict(row.plan).draws_s, 0.9)))
-    candidates = (*careful, *planned.result.candidates[SHOWN_CANDIDATES:])
-    reason = f"By the 90th percentile of its step, {careful[0].name} comes first"
-    after = f", before {best[0].name}, whose predicted step is shorter" if careful[0] is not best[0] else ", too"
-    explanation = (*planned.result.explanation, f"{reason}{after}.")
-    return replace(planned, result=replace(planned.result, candidates=candidates, explanation=explanation))
 
 
 def plans_of_user(session: Session, spec: NetworkSpec, texts: Sequence[str]) -> list[Plan]:
@@ -106,12 +142,12 @@ def _of_one_network(error: PlanError, session: Session, spec: NetworkSpec) -> Pl
 
 
 def to_run(result: PlanningResult) -> dict[str, Candidate]:
-    """The plans worth running, by label: the chosen one, each baseline, and the best of each strategy and schedule."""
+    """The plans worth running, by label: the chosen one, each baseline, and the best of each strategy and schedule with rings."""
     rows = {str(result.chosen.plan): result.chosen}
     for baseline in result.baselines:
         rows.setdefault(str(baseline.plan), baseline)
     best_of_kind: dict[tuple[str, str], Candidate] = {}
-    for candidate in result.candidates:
+    for candidate in (row for row in result.candidates if row.plan.exchange == Exchange()):
         best_of_kind.setdefault((candidate.strategy, candidate.plan.schedule), candidate)
     for candidate in best_of_kind.values():
         rows.setdefault(str(candidate.plan), candidate)
@@ -129,9 +165,10 @@ def _label(result: PlanningResult, candidate: Candidate) -> str:
 
 
 def candidate_rows(planned: Planned) -> list[CandidateRow]:
-    """The best candidates as rows of a table, each with its interval."""
+    """The best candidates that keep the limits as rows of a table, each with its interval."""
     even = next((b for b in planned.result.baselines if b.name == EVEN_SPLIT), None)
-    predictions = [planned.predict(candidate.plan) for candidate in planned.result.candidates[:SHOWN_CANDIDATES]]
+    within = [row for row in planned.result.candidates if row.excess(planned.result.objective) <= 0]
+    predictions = [planned.predict(candidate.plan) for candidate in within[:SHOWN_CANDIDATES]]
     rows = []
     for rank, prediction in enumerate(predictions, 1):
         fullest = max(
@@ -139,6 +176,7 @@ def candidate_rows(planned: Planned) -> list[CandidateRow]:
             key=lambda u: u.peak_bytes / (u.limit_bytes or 1),
             default=None,
         )
+        bill = planned.bill(prediction.plan, prediction.step_s)
         rows.append(
             CandidateRow(
                 network=planned.spec.name,
@@ -151,7 +189,10 @@ def candidate_rows(planned: Planned) -> list[CandidateRow]:
                 peak_memory_share=fullest.peak_bytes / fullest.limit_bytes if fullest and fullest.limit_bytes else None,
                 peak_memory_device=fullest.device if fullest else "",
                 limited_by=prediction.limited_by,
-                chance=prediction.chance_against(predictions[0]),
+                chance=float(np.mean(planned.draws(prediction) <= planned.draws(predictions[0]))),
+                money_per_million=bill.per_million,
+                kwh_per_million=bill.kwh_per_million,
+                currency=planned.tariff.economics.currency,
             )
         )
     return rows

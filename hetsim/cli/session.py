@@ -21,7 +21,7 @@ from hetsim.files import write_text
 from hetsim.reading import read_text
 from hetsim.runs import RunDirectory, RunWriter
 from hetsim.scenario import load_scenario
-from hetsim.scenario.types import NetworkSpec
+from hetsim.scenario.types import NetworkSpec, Scenario
 from hetsim.workload import Chain
 
 if TYPE_CHECKING:
@@ -85,6 +85,18 @@ class Session:
     def corrections(self) -> Mapping[str, Correction]:
         """Device type -> what its measured costs are corrected by."""
         return corrections(self.residuals)
+
+    def with_powers(self) -> Scenario:
+        """The scenario, with the power that was measured beside the layers of device types of which it says none."""
+        measured = self.calibration.powers if self.live else {}
+        cluster = self.scenario.cluster
+        types = {
+            name: replace(kind, power=measured[name])
+            if name in measured and (kind.power is None or kind.power.assumed)
+            else kind
+            for name, kind in cluster.device_types.items()
+        }
+        return replace(self.scenario, cluster=replace(cluster, device_types=types))
 
     def is_fitted(self, network: str, plan: str) -> bool:
         """Whether the costs were corrected by a run of this very plan, so that its prediction proves nothing."""

@@ -89,20 +89,7 @@ def estimator_of(session: Session, time_limit_s: float | None = None) -> Estimat
     for spec in specs:
         session.costs(spec)  # tells what is missing
     tables = {spec.name: session.table(spec) for spec in specs}
-    return Estimator(_with_powers(session), {spec.name: session.chains[spec.name] for spec in specs}, tables, time_limit_s)
-
-
-def _with_powers(session: Session) -> Scenario:
-    """The scenario, with the power that was measured beside the layers of device types of which it says none."""
-    measured = session.calibration.powers if session.live else {}
-    cluster = session.scenario.cluster
-    types = {
-        name: replace(kind, power=measured[name])
-        if name in measured and (kind.power is None or kind.power.assumed)
-        else kind
-        for name, kind in cluster.device_types.items()
-    }
-    return replace(session.scenario, cluster=replace(cluster, device_types=types))
+    return Estimator(session.with_powers(), {spec.name: session.chains[spec.name] for spec in specs}, tables, time_limit_s)
 
 
 def ask(estimator: Estimator, question: Question, journals: Path) -> Study:

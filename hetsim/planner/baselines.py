@@ -130,7 +130,7 @@ def _layer_baselines(name: str, stages: tuple[Stage, ...], training: Training, s
         rows.append(Baseline(f"{name}, model parallel", (Plan((Replica(stages, batch),)),)))
     counts = [m for m in search.microbatches if m > 1 and batch % m == 0]
     if "pipeline" in search.strategies and counts:
-        plans = (Plan((Replica(stages, batch, m),), schedule) for schedule in search.schedules for m in counts)
+        plans = (Plan((Replica(stages, batch, m),), schedule) for schedule in search.plain_schedules for m in counts)
         rows.append(Baseline(f"{name}, pipeline", tuple(plans)))
     return rows
 

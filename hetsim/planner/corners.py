@@ -12,6 +12,7 @@ from dataclasses import replace
 from hetsim.costs import CostModel
 from hetsim.hardware import Cluster
 from hetsim.planner.gather import Effort, data_parallel, pipelines
+from hetsim.planner.pools import only
 from hetsim.planner.result import Candidate, Proposal
 from hetsim.planner.watch import Watch
 from hetsim.scenario.types import Search
@@ -33,7 +34,8 @@ def propose_of_one_type(
     """
     kinds = [kind.name for kind in costs.cluster.used_types]
     for kind in kinds if len(kinds) > 1 else ():
-        own = CostModel(costs.chain, _only(costs.cluster, kind), costs.table)
+        mine = {device.name for device in costs.cluster.devices if device.type == kind}
+        own = CostModel(costs.chain, only(costs.cluster, mine), costs.table)
         steps = [float("inf")]
 
         def taken(proposal: Proposal, steps: list[float] = steps) -> float:
@@ -65,9 +67,3 @@ def _corners(ranked: Sequence[Candidate], cluster: Cluster) -> Iterator[Candidat
     for name, belongs in corner_tests:
         if (best := next(filter(belongs, ranked), None)) is not None:
             yield replace(best, name=name)
-
-
-def _only(cluster: Cluster, kind: str) -> Cluster:
-    """The same cluster without the devices of other types; wires keep their ends, as messages may pass them."""
-    nodes = (replace(node, devices=tuple(d for d in node.devices if d.type == kind)) for node in cluster.nodes)
-    return replace(cluster, nodes=tuple(node for node in nodes if node.devices or cluster.wires))

@@ -51,6 +51,9 @@ class Effort:
     replicas: int = 800
     """Replicas of hybrids that are."""
 
+    sets: int = 48
+    """Sets of devices on which the shortest step is searched, where plans are chosen by what they cost."""
+
 
 @dataclass(slots=True)
 class Family:
@@ -61,7 +64,25 @@ class Family:
     """None of its plans has a shorter step; infinite where there are none."""
 
     considered: int = 0
+    solved: int = 0
+    """Of those, how many were solved."""
+
     rejections: list[Rejection] = field(default_factory=list)
+    left_open: int = 0
+    """How many were neither solved nor ruled out, because the search ended before."""
+
+    @property
+    def ruled_out(self) -> int:
+        """How many a bound showed to be no better than the best plan, without their being solved."""
+        return self.considered - self.solved - self.left_open - sum(row.count for row in self.rejections)
+
+
+def _closed(family: Family, best_s: float, gap: float) -> Family:
+    """`family`, with what is left of it open unless its bound says that nothing in it can be better than the best."""
+    family.solved = min(family.solved, family.considered - sum(row.count for row in family.rejections))
+    if family.bound_s < best_s / (1 + gap) * (1 - 1e-9):
+        family.left_open = family.ruled_out
+    return family
 
 
 BestStep = Callable[[], float]
@@ -108,7 +129,7 @@ def data_parallel(costs: CostModel, training: Training, search: Search, take: Ta
     whole = tuple(pool for pool in pools if not costs.missing([pool.device_type]))
     if not whole:
         lacking = Rejection("data parallel", "costs", "no device type has a cost for every layer", 0)
-        return Family("data parallel", float("inf"), 0, [lacking])
+        return Family("data parallel", float("inf"), rejections=[lacking])
     counts = tuple(sorted({1, *search.microbatches}))
     split = BatchSplit(costs, training, whole, counts)
     found = split.best(KEPT_SETS)
@@ -128,7 +149,9 @@ def data_parallel(costs: CostModel, training: Training, search: Search, take: Ta
             found += BatchSplit(costs, training, near, counts).best()
     for proposal in found:
         take(proposal)
-    return Family("data parallel", split.bound_s(), split.considered, split.rejections())
+    solved = len({frozenset(proposal.plan.devices) for proposal in found})
+    family = Family("data parallel", split.bound_s(), split.considered, solved, split.rejections())
+    return _closed(family, min((proposal.objective_s for proposal in found), default=float("inf")), Effort().gap)
 
 
 def pipelines(
@@ -139,11 +162,12 @@ def pipelines(
     counts = [1] if "model_parallel" in search.strategies else []
     if "pipeline" in search.strategies:
         counts += [count for count in dict.fromkeys(search.microbatches) if count > 1]
-    found = PipelineSearch(costs, training, counts, search.schedules)
+    found = PipelineSearch(costs, training, counts, search.plain_schedules)
     if not found.shapes:
         there = len(costs.cluster.devices), len(costs.chain)
         detail = f"needs two devices and two layers; there are {there[0]} and {there[1]}"
-        return Family("pipelines", float("inf"), 0, [Rejection("pipelines and model parallel", "devices", detail, 0)])
+        lacking = Rejection("pipelines and model parallel", "devices", detail, 0)
+        return Family("pipelines", float("inf"), rejections=[lacking])
     own_s = float("inf")
 
     def limit_s() -> float:
@@ -157,7 +181,7 @@ def pipelines(
     rejections = [_not_dividing(count, training, found) for count in counts if count not in found.usable]
     rejections += [_not_possible(costs, training, found, *row) for row in sorted(found.impossible.items())]
     considered = len(found.shapes) * len(counts)
-    return Family("pipelines", found.bound_s, considered, rejections)
+    return _closed(Family("pipelines", found.bound_s, considered, found.solved, rejections), best_s(), effort.gap)
 
 
 def hybrids(
@@ -172,13 +196,13 @@ def hybrids(
     for draft in found.run(best_s, effort.gap, effort.replicas, watch):
         watch.report("hybrids", best_s(), found.bound_s)
         hopeless: set[tuple[Replica, ...]] = set()
-        for proposal in proposals(found, draft, search.schedules):
+        for proposal in proposals(found, draft, search.plain_schedules):
             plan = proposal.plan
             if proposal.objective_s <= WORTH_A_LOOK * best_s() and plan not in seen and plan.replicas not in hopeless:
                 seen.add(plan)
                 if FAR * best_s() < take(proposal) < float("inf"):
                     hopeless.add(plan.replicas)  # another schedule will not make up for that
-    return Family("hybrids", found.bound_s, found.considered)
+    return _closed(Family("hybrids", found.bound_s, found.considered, found.looked_at), best_s(), effort.gap)
 
 
 def _check_length(costs: CostModel) -> None:

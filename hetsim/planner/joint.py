@@ -198,6 +198,12 @@ class JointSearch:
         """Shapes, at each size of a microbatch."""
         return len(self.shapes) * len(self.tables)
 
+    @property
+    def looked_at(self) -> int:
+        """Those of them that something was found out about."""
+        facts = {(fact.row, fact.size) for fact in self._known.too_many}
+        return len(facts | {(row, size) for row, size, _ in self._known.cuts})
+
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
         """Places for stages."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hetsim.plan import Plan
+from hetsim.plan import Exchange, Plan
 from hetsim.scenario.types import Strategy
 
 MOST_SHAPES = 4
@@ -24,11 +24,16 @@ def strategy_of(plan: Plan) -> Strategy:
 
 
 def plan_name(plan: Plan) -> str:
-    """The name of a plan of one of the planner's families.
+    """The name of a plan of one of the planner's families, and how gradients are exchanged where it is not over rings.
 
     `data parallel 56/4|8` (56 samples in 4 microbatches, 8 in one), `fast0 alone`, `model parallel 6|3`,
     `pipeline 6|3, 4 microbatches, 1f1b` or `hybrid 2 × 6|3 + 1 × 9, 1f1b`; stages are named by their numbers of layers.
     """
+    name = _name(plan)
+    return name if plan.exchange == Exchange() else f"{name}, {plan.exchange}"
+
+
+def _name(plan: Plan) -> str:
     strategy = strategy_of(plan)
     first = plan.replicas[0]
     if strategy == "data_parallel":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from hetsim.hardware import Cluster, Link, Node
 
@@ -64,6 +64,12 @@ def pools_within_nodes(cluster: Cluster, pools: Sequence[Pool]) -> Iterator[tupl
         if by_type and look not in seen:
             seen.add(look)
             yield tuple(Pool(kind, tuple(names)) for kind, names in by_type.items())
+
+
+def only(cluster: Cluster, kept: Container[str]) -> Cluster:
+    """The same cluster with no other devices than those named; where wires are written out, empty nodes stay as their ends."""
+    nodes = (replace(node, devices=tuple(d for d in node.devices if d.name in kept)) for node in cluster.nodes)
+    return replace(cluster, nodes=tuple(node for node in nodes if node.devices or cluster.wires))
 
 
 def pick(pools: Sequence[Pool], order: Iterable[int]) -> tuple[str, ...]:

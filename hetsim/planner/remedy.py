@@ -1,15 +1,18 @@
-"""When nothing fits: what binds, by how much, and the cheapest way out."""
+"""When nothing fits or keeps the limits: what binds, by how much, and the cheapest way out."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hetsim.costs import CostModel
 from hetsim.errors import InfeasibleError, Problem
 from hetsim.memory import memory_use
+from hetsim.objective import Figure, Objective, format_figure, limit_name
 from hetsim.plan import PLAIN_SCHEDULES, Plan
 from hetsim.planner.gather import any_plan, fullness_text, overfull
-from hetsim.planner.result import Rejection
+from hetsim.planner.result import Candidate, Rejection
 from hetsim.scenario.types import STRATEGIES, Search
 from hetsim.units import format_bytes
 from hetsim.workload import Training
@@ -37,6 +40,39 @@ def nothing_fits(costs: CostModel, training: Training, search: Search, rejection
     kind = costs.cluster.type_of(worst.device).name
     what = f'no plan of the searched strategies fits the memory; of the nearest, "{nearest}", {fullness_text(worst)}'
     return InfeasibleError(Problem("", what, wider or f"Add devices, or take ones of type {kind} with {more} more"))
+
+
+def beyond_limits(
+    ranked: Sequence[Candidate], objective: Objective, possible: Mapping[Figure, float], *, proven: bool, currency: str
+) -> InfeasibleError:
+    """The error that says that none of `ranked`, the nearest first, keeps the limits: by how much, and what limits it would keep.
+
+    `possible`: what no plan is under, by figure. `proven`: whether no other plan can keep all of them either.
+    """
+
+    def told(figure: Figure, value: float) -> str:
+        return format_figure(figure, value, currency)
+
+    problems = []
+    for figure, limit in objective.limits.items():
+        if (least := possible.get(figure, 0.0)) > limit:
+            what = f"the limit is {told(figure, limit)}, and no plan is under {told(figure, least)}"
+            problems.append(Problem(f"limit {limit_name(figure)}", what))
+    nearest = ranked[0]
+    missed = [figure for figure, limit in objective.limits.items() if nearest.figure(figure) > limit]
+    figures = " and ".join(told(figure, nearest.figure(figure)) for figure in missed)
+    every = " and ".join(told(figure, limit) for figure, limit in objective.limits.items())
+    none = "no plan can keep" if proven else f"none of the {len(ranked)} plans that were evaluated keeps"
+    raised = " and ".join(f"{limit_name(figure)} to {_raised(figure, nearest.figure(figure))}" for figure in missed)
+    what = f'{none} to {every}; the nearest, "{nearest.plan}", comes to {figures}'
+    return InfeasibleError([*problems, Problem("limits", what, f"Raise {raised}")])
+
+
+def _raised(figure: Figure, value: float) -> str:
+    """`value` as a limit that it keeps: rounded up."""
+    digits = 10 ** (3 - math.floor(math.log10(value))) if value > 0 else 1
+    rounded = math.ceil(value * digits) / digits
+    return f"{rounded:.4g} s" if figure == "time" else f"{rounded:.4g}"
 
 
 def _wider_help(costs: CostModel, training: Training, search: Search) -> str | None:

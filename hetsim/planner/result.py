@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from hetsim.economics import Bill
 from hetsim.memory import MemoryUse
+from hetsim.objective import Figure, Objective
 from hetsim.plan import Plan
 from hetsim.scenario.types import Strategy
 
-Reason = Literal["memory", "batch", "devices", "costs"]
+Reason = Literal["memory", "batch", "devices", "costs", "limits"]
 """Why plans are infeasible: a device would have to hold more than it can; the batch cannot be cut so; there are too
-few devices or layers; layers are not priced where they would have to lie."""
+few devices or layers; layers are not priced where they would have to lie; a limit on time, money or energy rules them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,30 @@ class Candidate:
     plan: Plan
     step_s: float
     memory: tuple[MemoryUse, ...]
+    bill: Bill | None = None
+    """Of a step, for what the plan uses alone; None: nobody asked."""
+
+    def figure(self, figure: Figure) -> float:
+        """One of the figures that plans are chosen by; infinite where it is unknown."""
+        return figure_of(figure, self.step_s, self.bill)
+
+    def excess(self, objective: Objective) -> float:
+        """By how much it misses the limits, relative to that which it misses most; 0 where it keeps them."""
+        return max((0.0, *(self.figure(figure) / limit - 1 for figure, limit in objective.limits.items())))
 
     @property
     def headroom(self) -> float | None:
         """Share of its memory that the fullest device has left, 0 to 1; None where no device's memory is known."""
         free = [1 - use.peak_bytes / use.limit_bytes for use in self.memory if use.limit_bytes]
         return min(free, default=None)
+
+
+def figure_of(figure: Figure, step_s: float, bill: Bill | None) -> float:
+    """A figure of a step of `step_s` with that bill; infinite where it is unknown."""
+    if figure == "time":
+        return step_s
+    known = None if bill is None else bill.per_million if figure == "money" else bill.kwh_per_million
+    return float("inf") if known is None else known
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +92,33 @@ class PlanningResult:
     corners: tuple[Candidate, ...]
     """The best plan of one device type alone, of pure data parallelism and of one pipeline, under these names; see `corners`."""
 
+    objective: Objective
+    """What they are in order of."""
+
+    lower_bound: float
+    """No plan of the searched strategies, within the limits, has less of what the objective asks for."""
+
     lower_bound_s: float
     """No plan of the searched strategies takes a shorter step; each family's module tells why."""
 
     considered: int
     """Cases looked at: sets of devices (data parallel), shapes of replicas with numbers of microbatches (pipelines) or their sizes
-    (hybrids), baselines. Most are ruled out by a bound, without being solved."""
+    (hybrids), sets of devices that differ in what they cost (where plans are chosen by that), baselines."""
+
+    ruled_out: int
+    """Cases that a bound showed to be no better than the best, without their being solved."""
+
+    left_open: int
+    """Cases that were neither solved nor ruled out, because the search ended before."""
 
     infeasible: tuple[Rejection, ...]
     unpriceable: tuple[str, ...]
     """Layers on device types that the cost table lacks; such a device gets none of these layers."""
 
-    explanation: tuple[str, ...]
+    plain_bound_s: float | None = None
+    """The same of plans with one stage a device and rings alone, where others are searched, too; None: they are not."""
+
+    explanation: tuple[str, ...] = ()
     """Why the chosen plan, one sentence each."""
 
     ended_early: bool = False
@@ -97,7 +132,13 @@ class PlanningResult:
     @property
     def gap(self) -> float | None:
         """By how much the chosen plan may at most miss the best possible one, relative to the lower bound; None where that is 0."""
-        return self.chosen.step_s / self.lower_bound_s - 1 if self.lower_bound_s > 0 else None
+        value = self.chosen.figure(self.objective.least)
+        return value / self.lower_bound - 1 if self.lower_bound > 0 else 0.0 if value == 0 else None
+
+    @property
+    def solved(self) -> int:
+        """Cases that were solved: those that are not infeasible, ruled out or left open."""
+        return self.considered - self.ruled_out - self.left_open - sum(self.infeasible_counts.values())
 
     @property
     def infeasible_counts(self) -> Mapping[Reason, int]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from hetsim.costs import CostModel, CostTable
+from hetsim.economics import UNPRICED, Economics
 from hetsim.errors import HetsimError
 from hetsim.hardware import Cluster
 from hetsim.plan import Plan
 from hetsim.planner.gather import Effort
 from hetsim.planner.result import PlanningResult
 from hetsim.planner.search import search
+from hetsim.planner.tariff import Tariff
 from hetsim.planner.watch import Watch
 from hetsim.scenario.types import Search
 from hetsim.workload import Chain, Training
@@ -20,6 +22,9 @@ from hetsim.workload import Chain, Training
 StepOf = Callable[[Plan, CostModel], float]
 """Seconds of a step of a plan. To be sent to another process it has to be a function of a module, such as
 `hetsim.simulator.least_step_s`."""
+
+BusyOf = Callable[[Plan, CostModel], Mapping[str, float]]
+"""Seconds that each device of a plan computes; to be sent to another process, `hetsim.simulator.busy_s`."""
 
 _ALL = Search()
 _USUAL = Effort()
@@ -42,6 +47,10 @@ class PlanningTask:
     settle: StepOf
     """What the best candidates are ranked by."""
 
+    busy_s: BusyOf | None = None
+    """Seconds that each device of a plan computes; None: the objective is time alone."""
+
+    economics: Economics = UNPRICED
     search: Search = _ALL
     effort: Effort = _USUAL
     time_limit_s: float | None = None
@@ -56,9 +65,16 @@ class PlanningTask:
             self.search,
             lambda plan: self.evaluate(plan, costs),
             settle=lambda plan: self.settle(plan, costs),
+            tariff=self._tariff(costs),
             watch=Watch(self.time_limit_s),
             effort=self.effort,
         )
+
+    def _tariff(self, costs: CostModel) -> Tariff | None:
+        busy_of = self.busy_s
+        if busy_of is None:
+            return None
+        return Tariff(self.cluster, self.economics, self.training.global_batch, lambda plan: busy_of(plan, costs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,15 @@ class CandidateRow:
     """What a shorter step would have to speed up, e.g. `compute on fast0`."""
 
     chance: float = 0.0
-    """How likely it is at least as fast as the first plan, given what is known of the costs; 0 to 1."""
+    """How likely it is at least as good as the first plan, given what is known of the costs; 0 to 1."""
+
+    money_per_million: float | None = None
+    """What a million samples cost, of the devices and nodes that the plan uses; None: unknown."""
+
+    kwh_per_million: float | None = None
+    """The energy that they take; None: unknown."""
+
+    currency: str = "USD"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Literal
 
+from hetsim.objective import format_amount
 from hetsim.report.rows import CandidateRow, CaseRow, CauseRow, DeviceRow, networks_of, speedup
 from hetsim.report.text import NONE, format_error, format_interval, format_measured, format_speedup, tied_with_best
 from hetsim.units import format_seconds
@@ -192,23 +193,39 @@ def _cases(network: str, cases: Sequence[CaseRow]) -> Rows:
     )
 
 
+def figure_columns(
+    bills: Sequence[tuple[float | None, float | None]], currency: str
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """(names, texts of each row) of the columns of money and kWh for a million samples, as far as any row knows them."""
+    named = [
+        (number, name)
+        for number, name in enumerate((f"{currency} per million", "kWh per million"))
+        if any(row[number] is not None for row in bills)
+    ]
+    texts = [tuple(NONE if (value := row[number]) is None else format_amount(value) for number, _ in named) for row in bills]
+    return tuple(name for _, name in named), texts
+
+
 def _candidates(network: str, candidates: Sequence[CandidateRow]) -> Rows:
     tied = tied_with_best(candidates)
+    bills = [(row.money_per_million, row.kwh_per_million) for row in candidates]
+    names, texts = figure_columns(bills, candidates[0].currency if candidates else "")
     return Rows(
         network,
         ("rank", "plan"),
-        ("step time", "90 % interval", "vs even split", "peak memory", "limited by"),
+        ("step time", "90 % interval", *names, "vs even split", "peak memory", "limited by"),
         tuple(
             (
                 str(row.rank),
                 row.plan,
                 format_seconds(row.step_s),
                 format_interval(row.low_s, row.high_s),
+                *figures,
                 format_speedup(row.vs_even),
                 NONE if row.peak_memory_share is None else f"{row.peak_memory_share:.0%} ({row.peak_memory_device})",
                 row.limited_by or NONE,
             )
-            for row in candidates
+            for row, figures in zip(candidates, texts, strict=True)
         ),
         emphasised=0 if candidates else None,
         note=f"~ plans {', '.join(map(str, tied))} cannot be told apart by what is known of their costs: measure them"

@@ -9,6 +9,7 @@ from hetsim.conditions import Conditions, Disturbance
 from hetsim.economics import Economics
 from hetsim.errors import Problem, ScenarioError
 from hetsim.hardware import Cluster
+from hetsim.objective import Figure, Objective
 from hetsim.reading import did_you_mean, shown
 from hetsim.scenario.clusters import read_cluster
 from hetsim.scenario.document import Document, read_document
@@ -55,7 +56,7 @@ def load_scenario(path: Path) -> Scenario:
         name=whole.name or path.stem,
         networks=specs,
         cluster=cluster,
-        search=Search(**{key: tuple(values) for key, values in search.items()}),
+        search=_search(search),
         measure=Measure(**measure),
         simulation=simulation,
         economics=_economics(economics),
@@ -108,6 +109,13 @@ def _options(reader: Reader, model: type[Section], key: str) -> dict[str, Any]:
         return {}
     section = reader.section(model, key)
     return section.model_dump(exclude_none=True) if section else {}
+
+
+def _search(fields: dict[str, Any]) -> Search:
+    limits = fields.pop("limits", {})
+    least: Figure = fields.pop("objective", "time")
+    objective = Objective(least, limits.pop("step", None), **limits)
+    return Search(**{key: tuple(values) for key, values in fields.items()}, objective=objective)
 
 
 def _economics(fields: dict[str, Any]) -> Economics:

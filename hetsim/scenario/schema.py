@@ -15,7 +15,8 @@ from pydantic_core import ErrorDetails
 
 from hetsim.errors import Problem, ScenarioError
 from hetsim.hardware import Backend, Isa
-from hetsim.plan import PlainScheduleName
+from hetsim.objective import Figure
+from hetsim.plan import PLAIN_SCHEDULES, ExchangeName, ScheduleName
 from hetsim.reading import did_you_mean, shown
 from hetsim.scenario.document import Document, Key
 from hetsim.scenario.local import LocalKind
@@ -38,6 +39,20 @@ def _count_or_mapping(value: Any) -> Any:
 def _all_different(values: list[Any]) -> list[Any]:
     if len(set(values)) < len(values):
         raise ValueError(f"got {', '.join(map(str, values))}, expected each once")
+    return values
+
+
+def _one_is_plain(values: list[ScheduleName]) -> list[ScheduleName]:
+    if not set(values) & set(PLAIN_SCHEDULES):
+        raise ValueError(
+            f"got interleaved alone, expected {' or '.join(PLAIN_SCHEDULES)} beside it, of whose plans it is made"
+        )
+    return values
+
+
+def _one_is_ring(values: list[ExchangeName]) -> list[ExchangeName]:
+    if "ring" not in values:
+        raise ValueError(f"got {', '.join(values)}, expected ring beside them, of whose plans theirs are made")
     return values
 
 
@@ -283,13 +298,24 @@ class NodeSection(Section):
     slots: Index | None = None
 
 
+class LimitsSection(Section):
+    """What a plan may come to at most. Blank: no limit."""
+
+    step: Annotated[Duration, Field(gt=0)] | None = None
+    money_per_million: Annotated[Money, Field(gt=0)] | None = None
+    kwh_per_million: Annotated[float, Field(gt=0, le=1e15)] | None = None
+
+
 class SearchSection(Section):
-    """Which plans to consider. Blank: the default of `Search`."""
+    """Which plans to consider, and what the best is. Blank: the default of `Search`."""
 
     strategies: Choices[Strategy] | None = None
-    schedules: Choices[PlainScheduleName] | None = None
+    schedules: Annotated[Choices[ScheduleName], AfterValidator(_one_is_plain)] | None = None
+    exchanges: Annotated[Choices[ExchangeName], AfterValidator(_one_is_ring)] | None = None
     microbatches: Choices[Positive] | None = None
     microbatch_samples: Choices[Positive] | None = None
+    objective: Figure | None = None
+    limits: LimitsSection | None = None
 
 
 class MeasureSection(Section):

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 from hetsim.conditions import USUAL, Conditions
 from hetsim.economics import UNPRICED, Economics
 from hetsim.hardware import Cluster
-from hetsim.plan import PLAIN_SCHEDULES, PlainScheduleName
+from hetsim.objective import SHORTEST_STEP, Objective
+from hetsim.plan import PLAIN_SCHEDULES, ExchangeName, PlainScheduleName, ScheduleName
 from hetsim.workload import Chain, Training
 
 Strategy = Literal["data_parallel", "model_parallel", "pipeline", "hybrid"]
@@ -76,12 +77,30 @@ class Search:
     """Which plans to consider."""
 
     strategies: tuple[Strategy, ...] = STRATEGIES
-    schedules: tuple[PlainScheduleName, ...] = PLAIN_SCHEDULES
+    schedules: tuple[ScheduleName, ...] = PLAIN_SCHEDULES
+    """Interleaved pipelines are made from those of the others."""
+
     microbatches: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Numbers of microbatches to consider for a pipeline, and for a replica of one device."""
 
     microbatch_samples: tuple[int, ...] | None = None
     """Sizes of microbatches to consider for a hybrid's replicas of several stages; None: powers of two."""
+
+    exchanges: tuple[ExchangeName, ...] = ("ring",)
+    """Plans with others are made from those with rings; only rings can be run."""
+
+    objective: Objective = SHORTEST_STEP
+    """What the best of them is."""
+
+    @property
+    def plain_schedules(self) -> tuple[PlainScheduleName, ...]:
+        """Those for one stage a device."""
+        return tuple(name for name in PLAIN_SCHEDULES if name in self.schedules)
+
+    @property
+    def has_variants(self) -> bool:
+        """Whether plans are varied that the searches find."""
+        return "interleaved" in self.schedules or self.exchanges != ("ring",)
 
     def sizes(self, global_batch: int) -> tuple[int, ...]:
         """Those sizes of which the batch has two or more."""

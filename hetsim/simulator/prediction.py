@@ -190,3 +190,20 @@ def step_s(plan: Plan, costs: CostModel, slowdown: Mapping[str, float] | None = 
     """
     scale = None if slowdown is None else lambda device, estimate: estimate.seconds * slowdown[device]
     return step_ns(plan, costs.chain, price(plan, costs, scale)) / 1e9
+
+
+def busy_s(plan: Plan, costs: CostModel) -> dict[str, float]:
+    """Seconds that each device computes in a step of `plan`: forwards, backwards and updates, where it shares no core."""
+    prices = price(plan, costs)
+    total_ns = dict.fromkeys(plan.devices, 0)
+    for replica in plan.replicas:
+        count = replica.microbatches
+        for number, stage in enumerate(replica.stages):
+            key = (stage.device, number)
+            stage_ns = count * prices.compute_ns[*key, Kind.FORWARD] + prices.compute_ns[*key, Kind.UPDATE]
+            stage_ns += sum(part.duration_ns for part in prices.last_backward[key])
+            if count > 1:
+                stage_ns += prices.first_backward_ns[key] + (count - 2) * prices.compute_ns[*key, Kind.BACKWARD]
+            for device in stage.group:
+                total_ns[device] += stage_ns
+    return {device: total / 1e9 for device, total in total_ns.items()}

@@ -12,6 +12,7 @@ from hetsim.costs import CostModel, CostTable
 from hetsim.costs.transfer import with_transferred
 from hetsim.economics import MILLION, Bill, bill
 from hetsim.errors import CostError, HetsimError, Problem
+from hetsim.objective import SHORTEST_STEP
 from hetsim.planner import Watch
 from hetsim.planner.result import PlanningResult
 from hetsim.planner.search import search
@@ -144,11 +145,14 @@ class Estimator:
         return model, tuple(kind for kind in result.sources if kind in used)
 
     def plan(self, costs: CostModel, spec: NetworkSpec) -> PlanningResult:
-        """The best plan of one network. Raises InfeasibleError where none fits."""
+        """The plan of the shortest step of one network: all of a cluster is paid for, used or not, whatever plans are chosen by.
+
+        Raises InfeasibleError where none fits.
+        """
         return search(
             costs,
             spec.training,
-            self.scenario.search,
+            replace(self.scenario.search, objective=SHORTEST_STEP),
             lambda plan: least_step_s(plan, costs),
             settle=lambda plan: shared_step_s(plan, costs),
             watch=Watch(self.time_limit_s),

@@ -53,7 +53,10 @@ def test_invariants_of_every_result(case, chosen_strategies):
     assert all(steps[0] <= row.step_s for row in (*result.baselines, *result.corners))
     assert {row.plan for row in result.corners} <= {row.plan for row in result.candidates}
     assert 0 <= result.lower_bound_s <= steps[0]
-    assert sum(result.infeasible_counts.values()) <= result.considered
+    counts = (result.solved, result.ruled_out, result.left_open, *result.infeasible_counts.values())
+    assert all(count >= 0 for count in counts)
+    assert sum(counts) == result.considered
+    assert not result.left_open or result.gap is None or result.gap > 0
     for row in result.candidates:
         row.plan.check(costs.chain, costs.cluster, training.global_batch)
         assert row.memory == memory_use(row.plan, costs, training)

@@ -273,3 +273,20 @@ def test_a_cluster_that_this_machine_cannot_make_has_its_place_too(tmp_path):
     (fault,) = faults_in(tmp_path, head + "cluster: {local: cuda}\n")
     assert fault.startswith("s.yaml:4:18: cluster.local: torch ")
     assert "finds no CUDA device on this machine. Check nvidia-smi" in fault
+
+
+@pytest.mark.parametrize(
+    ("section", "fault"),
+    [
+        ("schedules: [interleaved]", "got interleaved alone, expected gpipe or 1f1b beside it"),
+        ("exchanges: [tree]", "got tree, expected ring beside them"),
+        ("objective: cost", 'got "cost", expected'),
+        ("limits: {step: 0 s}", "search.limits.step: got"),
+        ("limits: {money_per_million: 0}", "search.limits.money_per_million: got"),
+        ("limits: {money: 3}", "search.limits.money: is an unknown key"),
+    ],
+)
+def test_what_plans_are_chosen_by_is_checked(tmp_path, section, fault):
+    (told,) = faults_in(tmp_path, GOOD + f"search: {{{section}}}\n")
+    assert told.startswith("s.yaml:10:")
+    assert fault in told

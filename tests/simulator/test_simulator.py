@@ -13,7 +13,7 @@ from hetsim.exchange import buckets
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.plan import Plan
 from hetsim.schedule import Kind, make_schedule
-from hetsim.simulator import predict, price, simulate, solve
+from hetsim.simulator import busy_s, predict, price, simulate, solve
 from hetsim.workload import Chain, Layer, Training
 
 
@@ -273,3 +273,30 @@ def test_the_drift_of_a_host_does_not_blur_which_plan_is_faster():
     assert slower.chance_against(first) < 0.01, "they drift together"
     assert first.chance_against(first) == 1.0
     assert 0.3 < equal.chance_against(first) < 0.7, "what the model misses is each plan's own"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "d0[0:4] 4/1 | d1[0:4] 8/4",
+        "d0[0:1] > d1[1:4] 12/3; 1f1b",
+        "d0[0:1] > d1[1:4] 12/2; gpipe",
+        "d0[0:1] > d1[1:2] > d0[2:3] > d1[3:4] 12/1; interleaved",
+        "d0[0:1] > d1[1:2] > d0[2:3] > d1[3:4] 12/4; interleaved",
+    ],
+)
+def test_busy_time_is_that_of_the_timeline(text):
+    costs = make_costs(
+        [[0.01] * 4, [0.02] * 4],
+        [[0.02] * 4, [0.03] * 4],
+        parameters=(1000,),
+        update_s=0.003,
+        accumulate_s=0.001,
+        beside=(("beside_send", 1),),
+    )
+    plan = Plan.parse(text)
+    timeline = simulate(make_schedule(plan, costs.chain), price(plan, costs))
+    busy = busy_s(plan, costs)
+    assert set(busy) == set(plan.devices)
+    for device in plan.devices:
+        assert busy[device] == pytest.approx(timeline.busy_s(device), abs=1e-9)
