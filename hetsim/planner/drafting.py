@@ -8,24 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from hetsim.plan import PlainScheduleName, Plan, Replica, Stage
-from hetsim.planner.joint import Draft, JointSearch, Team
+from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.placing import Places, place_by_replica, place_by_stage
 from hetsim.planner.replica_split import value_s
 from hetsim.planner.result import Proposal
 from hetsim.planner.share_sum import Group, Pieces, smallest_maximum
 from hetsim.planner.shortest_cut import Cut
+from hetsim.planner.teams import Draft, Team
 
 MOST_PIECES = 4096
 """Numbers of microbatches for which a replica's costs are worked out."""
 
 
-def proposals(search: JointSearch, draft: Draft, schedules: Sequence[PlainScheduleName]) -> Iterator[Proposal]:
+def proposals(problem: HybridProblem, draft: Draft, schedules: Sequence[PlainScheduleName]) -> Iterator[Proposal]:
     """The plans that the teams of `draft` can make, each with what it is expected to take; none where no shares add up."""
-    batch = search.training.global_batch
+    batch = problem.training.global_batch
     holders = sum(team.number for team in draft)
     if holders < 2:
         return  # one pipeline, which is a family of its own
-    options = [_options(search, team, holders) for team in draft]
+    options = [_options(problem, team, holders) for team in draft]
     groups = [Group(team.number, tuple(o.pieces for o in mine)) for team, mine in zip(draft, options, strict=True)]
     best = smallest_maximum(groups, batch)
     if best is None:
@@ -35,11 +36,11 @@ def proposals(search: JointSearch, draft: Draft, schedules: Sequence[PlainSchedu
         for share in shares:
             usable = [o for o in mine if share % o.pieces.count == 0 and share // o.pieces.count < len(o.pieces.cost)]
             replicas.append((team, min(usable, key=lambda o: float(o.pieces.cost[share // o.pieces.count])), share))
-    rows = [[search.kinds[kind] for kind in option.cut.kinds] for _, option, _ in replicas]
+    rows = [[problem.kinds[kind] for kind in option.cut.kinds] for _, option, _ in replicas]
     placed: list[Callable[..., list[Places] | None]] = [place_by_replica, place_by_stage]
     done: set[str] = set()
     for place in placed:
-        places = place(search.costs.cluster, rows)
+        places = place(problem.costs.cluster, rows)
         if places is None:
             continue
         made = tuple(_replica(option, share, p) for (_, option, share), p in zip(replicas, places, strict=True))
@@ -61,16 +62,16 @@ class _Option:
     """In a microbatch; 0: a device alone, for which the pieces tell the number of microbatches."""
 
 
-def _options(search: JointSearch, team: Team, holders: int) -> list[_Option]:
+def _options(problem: HybridProblem, team: Team, holders: int) -> list[_Option]:
     if team.known is None:
-        cut = Cut((team.kind,), (0, len(search.costs.chain)))
-        return [_Option(pieces, cut, 0) for pieces in search.alone_pieces(team.kind, holders)]
+        cut = Cut((team.kind,), (0, len(problem.costs.chain)))
+        return [_Option(pieces, cut, 0) for pieces in problem.alone_pieces(team.kind, holders)]
     cut, own = team.known.cut, team.known.grid.microbatch
     found = []
-    for table in search.tables:
+    for table in problem.tables:
         size = table.grid.microbatch
         if size == own or (size == 1 and own > 1):
-            most = min(search.training.global_batch // size, MOST_PIECES)
+            most = min(problem.training.global_batch // size, MOST_PIECES)
             cost = value_s(table.grid, cut, np.arange(most + 1), holders)
             if len(cut.kinds) > 1:
                 cost[1] = np.inf  # a single microbatch is not in flight with others, and costs differ

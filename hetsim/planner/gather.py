@@ -12,6 +12,7 @@ from hetsim.plan import Plan, Replica, Stage
 from hetsim.planner.baselines import even_cuts
 from hetsim.planner.batch_split import BatchSplit
 from hetsim.planner.drafting import proposals
+from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.joint import JointSearch
 from hetsim.planner.kinds import kinds_of
 from hetsim.planner.pipelines import PipelineSearch
@@ -189,14 +190,16 @@ def hybrids(
 ) -> Family:
     """Several replicas, one of them of several stages. Raises InputError as above."""
     _check_length(costs)
-    found = JointSearch(costs, training, search.sizes(training.global_batch), tuple(sorted({1, *search.microbatches})))
-    if not found.tables or not found.shapes or len(costs.cluster.devices) < 3:
+    counts = tuple(sorted({1, *search.microbatches}))
+    problem = HybridProblem(costs, training, search.sizes(training.global_batch), counts)
+    if not problem.tables or not problem.shapes or len(costs.cluster.devices) < 3:
         return Family("hybrids", float("inf"))
+    found = JointSearch(problem)
     seen: set[Plan] = set()
     for draft in found.run(best_s, effort.gap, effort.replicas, watch):
         watch.report("hybrids", best_s(), found.bound_s)
         hopeless: set[tuple[Replica, ...]] = set()
-        for proposal in proposals(found, draft, search.plain_schedules):
+        for proposal in proposals(problem, draft, search.plain_schedules):
             plan = proposal.plan
             if proposal.objective_s <= WORTH_A_LOOK * best_s() and plan not in seen and plan.replicas not in hopeless:
                 seen.add(plan)

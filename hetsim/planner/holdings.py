@@ -1,11 +1,11 @@
 """What the places of a replica can hold of the chain in a given time: a quick proof that some numbers of microbatches are too many.
 
-Layers cannot be cut, so a place rarely holds just as much as it has time for. Say what is held is measured by weights, one a layer. A
-stage with l others behind it, on kind k, that has to keep its bracket (see `replica_split`) under a limit, takes no longer than some
-time for a microbatch; of all runs of layers that take no longer and fit the memory with the microbatches in flight, l + 1 at most, one weighs most.
-If the heaviest runs of all places together weigh less than the chain, no cut exists. Each kind gets the positions that suit it best,
-as if they were not taken by others; what one microbatch takes to pass all stages is the least in which runs of these weights are
-passed, the quickest kind first. Nothing here can be more than what is possible; any weights will do, and several are tried.
+Layers cannot be cut, so a place rarely holds just as much as it has time for. Say what is held is measured by weights, one a layer.
+A stage with l others behind it, on kind k, that has to keep its bracket (see `replica_split`) under a limit, takes no longer than
+some time for a microbatch; of all runs of layers that take no longer and fit the memory with the microbatches in flight, l + 1 at
+most, one weighs most. If the heaviest runs of all places together weigh less than the chain, no cut exists. Each kind gets the
+positions that suit it best, as if they were not taken by others; what one microbatch takes to pass all stages is the least in which
+runs of these weights are passed, the quickest kind first. Whatever the weights, no cut that exists is ruled out; several are tried.
 """
 
 from __future__ import annotations
@@ -43,14 +43,6 @@ class Holdings:
             open_rows = np.flatnonzero(~found)
             found[open_rows] = weights.too_many(self, rows[open_rows], counts[open_rows], step_s)
         return found
-
-    @cached_property
-    def rounds_per_s(self) -> Floats:
-        """[kind]: of how many microbatches a place of the kind does its part at most, if parts were as suits all kinds best."""
-        whole_s = self.layer_s.sum(axis=1)
-        if not np.isfinite(whole_s).all() or not (whole_s > 0).all():
-            return np.full(len(whole_s), np.inf)
-        return 1 / (whole_s * (self.layer_s / whole_s[:, None]).min(axis=0).sum())
 
     @cached_property
     def used(self) -> Ints:
@@ -130,7 +122,8 @@ class _Weights:
         return np.asarray(weights[at])
 
     def _sorted(self, kind: int, in_flight: int) -> tuple[Floats, Floats]:
-        """Times of runs that the memory holds with so many in flight, rising, and the heaviest of those that take no longer: one more, 0 first."""
+        """Times of runs that the memory holds with so many in flight; and the heaviest of those that take no longer (an entry
+        more, 0 first)."""
         start, stop = np.triu_indices(self.grid.layers, 0)
         stop = stop + 1
         times_s = self.grid.period_s[kind][start, stop]

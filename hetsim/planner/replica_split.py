@@ -12,8 +12,8 @@ and a link is as good as a stage there, with the longer of its two messages for 
 a stage comes before its last forward, so nothing is taken off for f. No stage is used that would alone overrun a step that is
 already known: M t(k), what is left of its exchange, and its update.
 
-What a stage has left after its last backward also comes after the last microbatch has been forward through all stages and backward to
-it, which waits for the M forwards of any stage, under either schedule::
+What a stage has left after its last backward also comes after the last microbatch has been forward through all stages and backward
+to it, which waits for the M forwards of any stage, under either schedule::
 
     step >= sum of f + sum over k' >= k of b(k') + (M - 1) max of f + what follows on stage k
 

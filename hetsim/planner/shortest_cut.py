@@ -60,8 +60,8 @@ def best_cut(
     """The cut over all places of `shape` whose stages and links come to the least; None where none is possible.
 
     `stages[l][kind, start, stop]`: a stage with `l` others behind it; `links[before, behind, cut]`: what lies between two of them;
-    infinite where not possible. There is an entry of `stages` for each place. With `late`, no stage may come, together with all behind
-    it, to more than its limit.
+    infinite where not possible. There is an entry of `stages` for each place. With `late`, no stage may come to more than its
+    limit, together with all behind it.
     """
     join = np.add if total == "sum" else np.maximum
     tables: list[Floats] = []

@@ -12,6 +12,7 @@ from hetsim.hardware import Link
 from hetsim.memory import memory_use
 from hetsim.plan import Plan, Replica, Stage
 from hetsim.planner.drafting import proposals
+from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.joint import JointSearch
 from hetsim.planner.packing import pack
 from hetsim.planner.watch import Watch
@@ -22,14 +23,12 @@ COUNTS, SIZES = (1, 2), (1, 2)
 
 def run(costs, training, gap=0.0, most=2000):
     """The search, with the best plan that fits and its step; None where there is none."""
-    search, evaluate = (
-        JointSearch(costs, training, [m for m in SIZES if 2 * m <= training.global_batch], COUNTS),
-        recurrence(costs),
-    )
+    problem = HybridProblem(costs, training, [m for m in SIZES if 2 * m <= training.global_batch], COUNTS)
+    search, evaluate = JointSearch(problem), recurrence(costs)
     best = [(float("inf"), None)]
-    if search.tables and search.shapes:
+    if problem.tables and problem.shapes:
         for draft in search.run(lambda: best[0][0], gap, most, Watch()):
-            for proposal in proposals(search, draft, ("1f1b",)):
+            for proposal in proposals(problem, draft, ("1f1b",)):
                 if all(use.fits for use in memory_use(proposal.plan, costs, training)):
                     best.append((evaluate(proposal.plan), proposal.plan))
                     best.sort(key=lambda row: row[0])

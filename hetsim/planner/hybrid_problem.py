@@ -1,0 +1,163 @@
+"""The problem of packing a cluster's devices into replicas: shapes, sizes, and what devices and replicas take at least."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hetsim.costs import CostModel
+from hetsim.planner.batch_split import whole_chain_buckets
+from hetsim.planner.capacity import SizeTable, microbatch_grid, shapes_of, size_table
+from hetsim.planner.exchange_floor import ExchangeFloor
+from hetsim.planner.kinds import Kind, devices_used, kinds_of
+from hetsim.planner.known import Others
+from hetsim.planner.share_costs import ShareCosts, share_costs
+from hetsim.planner.share_sum import Pieces
+from hetsim.planner.shortest_cut import Shape
+from hetsim.planner.spending_floor import least_step_s
+from hetsim.planner.stage_costs import Floats, Ints
+from hetsim.planner.stage_grid import StageGrid
+from hetsim.planner.work_floor import work_floor
+from hetsim.workload import Training
+
+MOST_STAGES = 16
+"""Replicas of hybrids are no longer."""
+
+MOST_SHAPES = 1000
+"""Where there are more, replicas are shorter."""
+
+
+@dataclass(frozen=True)
+class HybridProblem:
+    """Several replicas on one cluster, of one device or of several stages."""
+
+    costs: CostModel
+    training: Training
+    sizes: Sequence[int]
+    """Microbatch sizes of replicas of several stages."""
+
+    counts: Sequence[int]
+    """Numbers of microbatches of replicas of one device."""
+
+    @cached_property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Places for stages."""
+        return kinds_of(self.costs)
+
+    @cached_property
+    def types(self) -> list[str]:
+        """Device types, in the order of the cluster."""
+        return [kind.name for kind in self.costs.cluster.used_types]
+
+    @cached_property
+    def available(self) -> list[int]:
+        """Devices by type."""
+        return [sum(device.type == name for device in self.costs.cluster.devices) for name in self.types]
+
+    @cached_property
+    def floor(self) -> ExchangeFloor:
+        """What communication takes at least."""
+        return ExchangeFloor(self.costs)
+
+    @cached_property
+    def shapes(self) -> list[Shape]:
+        """Shapes of replicas that the tables are about."""
+        deepest = min(len(self.costs.chain), sum(self.available) - 1, MOST_STAGES)
+        return shapes_of([kind.count for kind in self.kinds], [kind.width for kind in self.kinds], deepest, MOST_SHAPES)
+
+    @cached_property
+    def tables(self) -> list[SizeTable]:
+        """The least steps of all shapes that cost nothing to know, by microbatch size."""
+        batch = self.training.global_batch
+        grids = [StageGrid(self.costs, self.training, self.kinds, size, self.floor) for size in self.sizes]
+        usable = [grid for grid in grids if 2 * grid.microbatch <= batch]
+        return [size_table(grid, self.shapes, microbatch_grid(batch // grid.microbatch)) for grid in usable]
+
+    @cached_property
+    def own(self) -> Ints:
+        """Samples of a microbatch, by number of its size."""
+        return np.array([table.grid.microbatch for table in self.tables], dtype=np.int64)
+
+    @cached_property
+    def usage(self) -> Ints:
+        """[column, type]: devices that it uses; first the shapes, then a device of each kind alone."""
+        by_kind = np.array(devices_used(self.kinds, self.types), dtype=np.int64).T
+        return np.vstack((np.array(self.shapes, dtype=np.int64).reshape(-1, len(self.kinds)) @ by_kind, by_kind))
+
+    def alone_pieces(self, number: int, holders: int) -> tuple[Pieces, ...]:
+        """What shares cost a device of kind `number` that holds the whole chain beside `holders` - 1 other replicas."""
+        kind = self.kinds[number]
+        curves = self.curves.get(kind.device_type)
+        if kind.width > 1 or curves is None:
+            return ()
+        sizes = np.array([bucket.size_bytes for bucket in whole_chain_buckets(self.costs.chain)], dtype=float)
+        tails_s = np.cumsum(self.floor.reduce_s(holders, sizes)[::-1])[::-1]
+        return curves.together(self.counts, tails_s, curves.update_s)
+
+    def alone_as_they_are(self, holders: int) -> dict[int, Floats]:
+        """By kind of single device: what each share costs it, with the buckets of a plan of such devices alone."""
+        every = {number: self._by_share(self.alone_pieces(number, holders)) for number in range(len(self.kinds))}
+        return {number: best for number, best in every.items() if np.isfinite(best).any()}
+
+    def alone(self, others: Others) -> dict[int, Floats]:
+        """By kind: what each share costs a device that holds the whole chain, at least, beside replicas that are cut anywhere."""
+        if others not in self._alone_s:
+            self._alone_s[others] = dict(self._work_out_alone(others))
+        return self._alone_s[others]
+
+    def last_tensor_s(self, others: Others) -> float:
+        """The exchange of the tensor that comes last, which every replica of several stages waits for."""
+        chain = self.costs.chain
+        last = next((layer.parameters[0] for layer in chain.layers if layer.parameters), 0) * chain.element_bytes
+        return float(self.floor.reduce_s(others.holders, last, others.devices))
+
+    def longest_exchange_s(self, others: Others) -> float:
+        """The exchange of the layer whose gradients take longest, wherever it lies, which no step is shorter than."""
+        chain = self.costs.chain
+        sizes = np.array([layer.parameter_count for layer in chain.layers]) * chain.element_bytes
+        ways = [self.floor.reduce_s(others.holders, sizes, others.devices | {kind.device_type}) for kind in self.kinds]
+        return float(np.min(ways, axis=0).max())
+
+    @cached_property
+    def least_s(self) -> float:
+        """Under every step: the work alone, shared perfectly."""
+        return least_step_s(work_floor(self.costs, self.training.global_batch), self.costs.cluster) / self.costs.least_factor
+
+    @cached_property
+    def some_step_s(self) -> float:
+        """A step long enough for whatever is possible."""
+        every = [*(table.least_s for table in self.tables), *self.alone(Others(2)).values()]
+        return 2 * max((float(row[np.isfinite(row)].max(initial=0.0)) for row in every), default=0.0) + 1.0
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _work_out_alone(self, others: Others) -> Iterator[tuple[int, Floats]]:
+        updates_s = [self.curves[name].update_s for name in others.devices]
+        chain = self.costs.chain
+        below_bytes = np.cumsum([layer.parameter_count for layer in chain.layers]) * chain.element_bytes
+        for number, kind in enumerate(self.kinds):
+            curves = self.curves.get(kind.device_type)
+            if kind.width > 1 or curves is None:
+                continue
+            below_s = self.floor.reduce_s(others.holders, below_bytes, others.devices | {kind.device_type})
+            slowest_s = max([curves.update_s, *updates_s])
+            yield number, self._by_share(curves.beside(self.counts, below_s, slowest_s))
+
+    def _by_share(self, options: Sequence[Pieces]) -> Floats:
+        """The least cost of each share of the batch."""
+        best = np.full(self.training.global_batch + 1, np.inf)
+        for pieces in options:
+            shares = pieces.count * np.arange(len(pieces.cost))
+            best[shares] = np.minimum(best[shares], pieces.cost)
+        return best
+
+    @cached_property
+    def curves(self) -> Mapping[str, ShareCosts]:
+        return share_costs(self.costs, self.training, self.types, whole_chain_buckets(self.costs.chain))
+
+    @cached_property
+    def _alone_s(self) -> dict[Others, dict[int, Floats]]:
+        return {}
