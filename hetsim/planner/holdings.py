@@ -10,7 +10,7 @@ runs of these weights are passed, the quickest kind first. Whatever the weights,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,34 +106,33 @@ class _Weights:
                 rounds = counts - 1 - of.shares[kind] * np.minimum(counts - 1, behind)
                 limit_s = np.divide(room_s, rounds, out=np.full(len(rounds), np.inf), where=rounds > 0)
                 there = (behind < depth) & (places[:, kind] > 0) & (room_s >= 0)
-                in_flight = np.minimum(counts, behind + 1)
-                for number in np.unique(in_flight[there]):
-                    rows = np.flatnonzero(there & (in_flight == number))
-                    each[rows, behind] = self._heaviest(kind, int(number), limit_s[rows])
+                for rows, in_flight, at_least in _alike(np.flatnonzero(there), np.minimum(counts, behind + 1), counts):
+                    each[rows, behind] = self._heaviest(kind, in_flight, at_least, limit_s[rows])
             best = -np.sort(-each, axis=1)
             taken = np.arange(deepest) < places[:, kind, None]
             held[:, kind] = np.where(taken & (best > 0), best, 0.0).sum(axis=1)
         return held
 
-    def _heaviest(self, kind: int, in_flight: int, limit_s: Floats) -> Floats:
+    def _heaviest(self, kind: int, in_flight: int, counts: int, limit_s: Floats) -> Floats:
         """The heaviest run of layers within each limit."""
-        times_s, weights = self._runs[kind, in_flight] if (kind, in_flight) in self._runs else self._sorted(kind, in_flight)
+        key = kind, in_flight, counts
+        times_s, weights = self._runs[key] if key in self._runs else self._sorted(*key)
         at = np.searchsorted(times_s, limit_s * (1 + 1e-12), side="right")
         return np.asarray(weights[at])
 
-    def _sorted(self, kind: int, in_flight: int) -> tuple[Floats, Floats]:
+    def _sorted(self, kind: int, in_flight: int, counts: int) -> tuple[Floats, Floats]:
         """Times of runs that the memory holds with so many in flight; and the heaviest of those that take no longer (an entry
         more, 0 first)."""
         start, stop = np.triu_indices(self.grid.layers, 0)
         stop = stop + 1
         times_s = self.grid.period_s[kind][start, stop]
-        fits = self.grid.fits(in_flight, 0)[kind][start, stop] & np.isfinite(times_s)
+        fits = self.grid.fits(in_flight, counts)[kind][start, stop] & np.isfinite(times_s)
         done = np.concatenate(([0.0], np.cumsum(self.layer)))
         times_s, weights = times_s[fits], (done[stop] - done[start])[fits]
         order = np.argsort(times_s, kind="stable")
         heaviest = np.concatenate(([0.0], np.maximum.accumulate(weights[order]))) if len(order) else np.zeros(1)
-        self._runs[kind, in_flight] = times_s[order], heaviest
-        return self._runs[kind, in_flight]
+        self._runs[kind, in_flight, counts] = times_s[order], heaviest
+        return self._runs[kind, in_flight, counts]
 
     def _pass_s(self, held: Floats) -> Floats:
         """What passing the whole chain takes at least, where kinds hold no more than `held`."""
@@ -158,5 +157,13 @@ class _Weights:
         return float(self.layer.sum())
 
     @cached_property
-    def _runs(self) -> dict[tuple[int, int], tuple[Floats, Floats]]:
+    def _runs(self) -> dict[tuple[int, int, int], tuple[Floats, Floats]]:
         return {}
+
+
+def _alike(rows: Ints, in_flight: Ints, counts: Ints) -> Iterator[tuple[Ints, int, int]]:
+    """Those of `rows` with as many microbatches in flight and about as many in all: a power of two, at least."""
+    powers = np.frexp(counts[rows])[1] - 1
+    keys = in_flight[rows] * 64 + powers
+    for key in np.unique(keys):
+        yield rows[keys == key], int(key) // 64, 1 << (int(key) % 64)

@@ -245,16 +245,18 @@ class _Problem:
         The least sum under a limit on the bracket leaves less for the bracket, which is the next limit.
         """
         sum_s, least_s = self._least_sum_s(), self._least_bracket_s()
-        limit_s = np.inf
-        while (room_s := step_s - sum_s) >= least_s and room_s < limit_s * (1 - 1e-12):
+        limit_s: float | None = None
+        while (room_s := step_s - sum_s) >= least_s:
+            if limit_s is not None and room_s >= limit_s * (1 - 1e-12):
+                return None
             limit_s = room_s
             found = self._solve(limit_s * (1 + 1e-12), within_s=step_s, bracket_s=least_s)
             if found is None:
-                return SplitBounds(step_s, np.inf, None)
+                break
             if (value_s := self._value_s(found.cut)) <= step_s:
                 return SplitBounds(sum_s, value_s, found.cut)
             sum_s = found.value
-        return SplitBounds(step_s, np.inf, None) if room_s < least_s else None
+        return SplitBounds(step_s, np.inf, None)
 
     def _last(self, limit_s: float, bracket_s: float) -> float:
         """The longest bracket that is still of interest, where a cut with `bracket_s` has the least sum under `limit_s`.
