@@ -32,6 +32,9 @@ MOST_CELLS = 500_000
 SHOWN_PIPELINES = 12
 """Pipelines that are solved even where other plans are known to be better, so that there is one to compare with."""
 
+MOST_TRIED = 100
+"""So many are tried for that at most."""
+
 WORTH_A_LOOK = 1.03
 """Plans whose estimate is no more than so many times the best step are evaluated: estimates may be too long by so much."""
 
@@ -173,7 +176,8 @@ def pipelines(
 
     def limit_s() -> float:
         """A good pipeline is looked for whatever else is better; from then on, one that is better than all."""
-        return own_s if found.solved < SHOWN_PIPELINES else min(own_s, best_s())
+        is_shown = found.solved < SHOWN_PIPELINES and found.tried < MOST_TRIED
+        return own_s if is_shown else min(own_s, best_s())
 
     for proposal in found.run(limit_s, effort.gap, effort.pipelines, watch):
         watch.report("pipelines", best_s(), found.bound_s)

@@ -98,6 +98,7 @@ class JointSearch:
     solved: int = 0
     """Questions about single replicas that were answered exactly."""
 
+    _most_solved: int = 0
     _known: Known = field(default_factory=Known)
     _handed_out: set[Draft] = field(default_factory=set)
 
@@ -106,6 +107,7 @@ class JointSearch:
 
         `bound_s` rises meanwhile.
         """
+        self._most_solved = most_solved
         yield from self._alike_drafts(best_s, watch)
         parts, progress = self._first_ranges(), _Progress()
         while parts:
@@ -187,10 +189,13 @@ class JointSearch:
             if not found:
                 part.low_s = max(part.low_s, low_s)
                 return
+            if self.solved >= self._most_solved:
+                part.high_s = step_s  # for all that is known
+                return
 
     def _price(self, most: Ints, limits: Floats, others: Others, step_s: float, low_s: float) -> tuple[float, int]:
-        """Look for replicas that take more than their price, some of `most` microbatches: how many were found, and the step below
-        which there are no others. `most` is lowered where there is none.
+        """Look for replicas that take more than their price, some of `most` microbatches: how many were found, or not looked for,
+        and the step below which there are no others. `most` is lowered where there is none.
 
         Those come first that take most beyond their price for each device.
         """
@@ -207,10 +212,11 @@ class JointSearch:
             if count > most[row, size]:
                 continue
             cut, low_s = self._try(row, size, count, most, others, step_s, low_s)
-            if cut is not None:
-                found += 1
-                if found == WORTH_HAVING:
-                    break
+            found += cut is not None
+            if found == WORTH_HAVING:
+                break
+            if self.solved >= self._most_solved:
+                return low_s, found + 1
         return low_s, found
 
     def _try(

@@ -50,6 +50,9 @@ class PipelineSearch:
     solved: int = 0
     """Cases that were solved exactly."""
 
+    tried: int = 0
+    """Those, and cases that turned out not to be possible."""
+
     impossible: dict[int, int] = field(default_factory=dict)
     """Number of microbatches -> shapes that the memory or the costs rule out."""
 
@@ -60,18 +63,18 @@ class PipelineSearch:
         """
         queue = list(self._cases(best_s() / (1 + gap)))
         heapq.heapify(queue)
-        done_s, tried = np.inf, 0
+        done_s = np.inf
         # What 1F1B needs of the memory is never more, and its bound holds for GPipe, too.
         schedule: PlainScheduleName = "1f1b" if "1f1b" in self.schedules else "gpipe"
         while queue:
             low_s, _, shape, count = queue[0]
             self.bound_s = min(low_s, done_s, best_s())
             goal_s = best_s() / (1 + gap)
-            if low_s >= goal_s or self.solved >= most_solved or watch.over or tried >= 10 * most_solved:
+            if low_s >= goal_s or self.solved >= most_solved or watch.over or self.tried >= 10 * most_solved:
                 return
             heapq.heappop(queue)
             split = ReplicaSplit(self._grids[count], count, schedule=schedule)
-            tried += 1
+            self.tried += 1
             if (found := split.within(shape, goal_s)).cut is not None:
                 self.solved += 1
                 found = split.best(shape, goal_s)
