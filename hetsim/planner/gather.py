@@ -76,7 +76,6 @@ class Family:
 
 def _closed(family: Family, best_s: float, gap: float) -> Family:
     """`family`, with what is left of it open unless its bound says that nothing in it can be better than the best."""
-    family.solved = min(family.solved, family.considered - sum(row.count for row in family.rejections))
     if family.bound_s < best_s / (1 + gap) * (1 - 1e-9):
         family.left_open = family.ruled_out
     return family
@@ -196,8 +195,8 @@ def hybrids(
             if proposal.objective_s <= WORTH_A_LOOK * best_s() and proposal.plan not in seen:
                 seen.add(proposal.plan)
                 take(proposal)
-    solved = len({(shape, size) for shape, size, *_ in found.columns.solved})
-    return _closed(Family("hybrids", found.bound_s, found.considered, solved), best_s(), effort.gap)
+    # A replica that is cut exactly, for one number of microbatches, settles no case: all are ruled out together, or none is.
+    return _closed(Family("hybrids", found.bound_s, found.considered), best_s(), effort.gap)
 
 
 def _check_length(costs: CostModel) -> None:
