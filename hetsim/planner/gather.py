@@ -83,7 +83,6 @@ class Family:
 
 def _closed(family: Family, best_s: float, gap: float) -> Family:
     """`family`, with what is left of it open unless its bound says that nothing in it can be better than the best."""
-    family.solved = min(family.solved, family.considered - sum(row.count for row in family.rejections))
     if family.bound_s < best_s / (1 + gap) * (1 - 1e-9):
         family.left_open = family.ruled_out
     return family
@@ -209,7 +208,8 @@ def hybrids(
                 seen.add(plan)
                 if FAR * best_s() < take(proposal) < float("inf"):
                     hopeless.add(plan.replicas)  # another schedule will not make up for that
-    return _closed(Family("hybrids", found.bound_s, found.considered, found.looked_at), best_s(), effort.gap)
+    # A replica that is cut exactly, for one number of microbatches, settles no case: all are ruled out together, or none is.
+    return _closed(Family("hybrids", found.bound_s, found.considered), best_s(), effort.gap)
 
 
 def _check_length(costs: CostModel) -> None:

@@ -133,12 +133,6 @@ class JointSearch:
         """Shapes, at each size of a microbatch."""
         return len(self.problem.shapes) * len(self.problem.tables)
 
-    @property
-    def looked_at(self) -> int:
-        """Those of them that something was found out about."""
-        facts = {(fact.row, fact.size) for fact in self._known.too_many}
-        return len(facts | {(row, size) for row, size, _ in self._known.cuts})
-
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _first_ranges(self) -> list[_Range]:

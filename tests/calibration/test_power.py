@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hetsim.cli.whatif import _with_powers
+from hetsim.cli.session import Session
 from hetsim.economics import Power
 from hetsim.hardware.power import drawn_w
 from hetsim.scenario import load_scenario
@@ -53,7 +53,7 @@ def test_what_was_measured_is_taken_where_nothing_is_said():
     types = dict(session.scenario.cluster.device_types)
     types["A100"] = replace(types["A100"], power=Power(400.0, assumed=True))
     session.scenario = replace(session.scenario, cluster=replace(session.scenario.cluster, device_types=types))
-    found = _with_powers(session).cluster.device_types
+    found = Session.with_powers(session).cluster.device_types
     assert found["A100"].power == Power(330.0, 50.0), "the board's limit was only assumed"
     assert found["V100"].power == Power(300.0, 45.0), "what the scenario says counts"
     assert found["K80"].power == types["K80"].power
