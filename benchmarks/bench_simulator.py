@@ -11,7 +11,7 @@ from hetsim.costs import CostModel, CostTable, LayerCost
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.plan import Plan
 from hetsim.schedule import make_schedule
-from hetsim.simulator import price, simulate, solve
+from hetsim.simulator import least_step_s, price, recurrence, shared_step_s, simulate, solve
 from hetsim.simulator.recurrence import program_of, step_ns
 from hetsim.workload import Chain, Layer
 
@@ -34,21 +34,28 @@ def pipeline(stages: int, microbatches: int, *, apart: bool) -> tuple[Plan, Cost
     return plan, CostModel(chain, cluster, CostTable("net", tuple(rows)))
 
 
-def hybrid() -> tuple[Plan, CostModel]:
-    """64 devices of two types in 16 nodes: 8 replicas of 8 stages, two replicas to a node's network link, 16 microbatches."""
+def hybrid(devices: int, *, alike: bool = True) -> tuple[Plan, CostModel]:
+    """Two types in nodes of four: replicas of 8 stages, four to a node's network link, 16 microbatches each.
+
+    Not `alike`: replica r has 16 + r microbatches, so that no two of them are.
+    """
+    count = devices // 4
     kinds = {"old": DeviceType("old"), "new": DeviceType("new")}
     link = Link("network", 2e-5, 1.25e9)
-    devices = [[Device(f"n{n}.{i}", "old" if n % 2 else "new", f"n{n}") for i in range(4)] for n in range(16)]
-    cluster = Cluster(tuple(Node(f"n{n}", tuple(row), link) for n, row in enumerate(devices)), kinds, link)
+    rows = [[Device(f"n{n}.{i}", "old" if n % 2 else "new", f"n{n}") for i in range(4)] for n in range(count)]
+    cluster = Cluster(tuple(Node(f"n{n}", tuple(row), link) for n, row in enumerate(rows)), kinds, link)
     chain = Chain("net", tuple(Layer(f"l{i}", (10**7,), 4 * 10**6) for i in range(32)))
-    rows = [
+    costs = [
         LayerCost(k, layer.name, 1, 0.002 * f, 0.004 * f) for k, f in (("old", 2.0), ("new", 1.0)) for layer in chain.layers
     ]
     replicas = []
-    for r in range(8):
-        held = [devices[(2 * s + r // 4) % 16][r % 4].name for s in range(8)]
-        replicas.append(" > ".join(f"{d}[{4 * s}:{4 * s + 4}]" for s, d in enumerate(held)) + " 16/16")
-    return Plan.parse(" | ".join(replicas) + "; 1f1b"), CostModel(chain, cluster, CostTable("net", tuple(rows)))
+    for r in range(devices // 8):
+        held = [rows[r // 8 * 16 + 2 * s + r // 4 % 2][r % 4].name for s in range(8)]
+        microbatches = 16 if alike else 16 + r
+        replicas.append(
+            " > ".join(f"{d}[{4 * s}:{4 * s + 4}]" for s, d in enumerate(held)) + f" {microbatches}/{microbatches}"
+        )
+    return Plan.parse(" | ".join(replicas) + "; 1f1b"), CostModel(chain, cluster, CostTable("net", tuple(costs)))
 
 
 @pytest.mark.parametrize(("stages", "microbatches"), [(16, 128), (32, 256), (64, 1024)])
@@ -70,11 +77,37 @@ def test_recurrence(benchmark: Any, stages: int, microbatches: int) -> None:
 
 
 def test_a_hybrid_with_contention(benchmark: Any) -> None:
-    plan, costs = hybrid()
+    plan, costs = hybrid(64)
     schedule, prices = make_schedule(plan, costs.chain), price(plan, costs)
     timeline = benchmark.pedantic(lambda: simulate(schedule, prices), rounds=5)
     benchmark.extra_info["actions"] = len(timeline.spans)
     assert round(timeline.step_s * 1e9) > solve(schedule, prices).step_ns, "something contends"
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["alike", "unlike"])
+@pytest.mark.parametrize("devices", [128, 512])
+def test_least_step(benchmark: Any, devices: int, *, alike: bool) -> None:
+    """What a search asks of each plan, for one of a known shape."""
+    plan, costs = hybrid(devices, alike=alike)
+    assert benchmark(lambda: least_step_s(plan, costs)) > 0
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["alike", "unlike"])
+@pytest.mark.parametrize("devices", [128, 512])
+def test_new_shape(benchmark: Any, devices: int, *, alike: bool) -> None:
+    """The same for a shape that is not known."""
+    plan, costs = hybrid(devices, alike=alike)
+    forget = recurrence._programs.clear  # noqa: SLF001 - what is kept is nobody else's business
+    assert benchmark.pedantic(lambda: least_step_s(plan, costs), setup=forget, rounds=5) > 0
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["alike", "unlike"])
+@pytest.mark.parametrize("devices", [128, 512])
+def test_shared_step(benchmark: Any, devices: int, *, alike: bool) -> None:
+    """What a search asks of the plans that may be the best: by the event model."""
+    plan, costs = hybrid(devices, alike=alike)
+    step_s = benchmark.pedantic(lambda: shared_step_s(plan, costs), rounds=5 if devices == 128 else 3)
+    assert step_s > least_step_s(plan, costs), "something contends"
 
 
 def test_raw_simpy(benchmark: Any) -> None:

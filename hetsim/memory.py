@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
+from hetsim.collector import collector_at_rest
 from hetsim.costs import CostModel
 from hetsim.errors import PlanError, Problem
 from hetsim.plan import Plan, Replica, ScheduleName
@@ -95,7 +96,8 @@ def _likeness(replica: Replica, costs: CostModel) -> Hashable:
 def _group_figures(replica: Replica, schedule: ScheduleName, costs: CostModel, training: Training) -> list[_Figures]:
     """For each group of `replica` the bytes that each of its devices holds, from parameters to context, as `MemoryUse` has them."""
     # What is held depends on the order of the computation alone, which is quickly had without its messages.
-    actions = compute_order(replica, schedule)
+    with collector_at_rest():
+        actions = compute_order(replica, schedule)
     rows: list[_Figures] = []
     for group in _groups(replica):
         held = [_stage_memory(replica, n, costs, training) for n, s in enumerate(replica.stages) if s.group == group]

@@ -1,7 +1,7 @@
 """The simulator: a SimPy event model of a plan's schedule, and the closed recurrence beside it."""
 
 from hetsim.simulator.engine import simulate
-from hetsim.simulator.prediction import Prediction, Share, busy_s, least_step_s, may_share, predict, shared_step_s, step_s
+from hetsim.simulator.prediction import Prediction, Share, busy_s, least_step_s, predict, shared_step_s, step_s
 from hetsim.simulator.prices import Prices, price
 from hetsim.simulator.recurrence import solve, step_ns
 
@@ -11,7 +11,6 @@ __all__ = [
     "Share",
     "busy_s",
     "least_step_s",
-    "may_share",
     "predict",
     "price",
     "shared_step_s",

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from hetsim.conditions import Conditions
 from hetsim.costs import CostModel, Estimate
 from hetsim.plan import Plan
-from hetsim.schedule import Schedule
-from hetsim.simulator.engine import simulate
 from hetsim.simulator.prices import Prices, price
 from hetsim.simulator.recurrence import program_of
+from hetsim.simulator.symmetry import play
 
 INTERVAL_DRAWS = 200
 """Draws behind the 90 % interval; its ends then wander by about a tenth of its width."""
@@ -31,30 +30,29 @@ Draw = Mapping[str, float]
 
 
 def draws_s(
-    schedule: Schedule, prices: Prices, costs: CostModel, conditions: Conditions, nominal_s: float, seed: int
+    plan: Plan, prices: Prices, costs: CostModel, conditions: Conditions, nominal_s: float, seed: int
 ) -> tuple[float, ...]:
     """The step, of `nominal_s` by the event model, once per draw; the n-th draws of two plans under one seed belong together.
 
     The draws go by the recurrence, which knows of no sharing and of no disturbance: what these add to the step as it is, they are
     taken to add to each draw in proportion. What a disturbance adds that does not always happen is added where it does.
     """
-    plan = schedule.plan
     program, devices = program_of(plan, costs.chain, prices)
     values_ns = [program.values_ns(price(plan, costs, scale), devices) for scale in _scales(plan, costs, seed)]
     steps_s = program.steps_ns(np.array(values_ns).T, conditions.jitter, seed) / 1e9
     alone_s = max(program.ends_ns(program.durations_ns(program.values_ns(prices, devices)))) / 1e9
     steps_s *= nominal_s / alone_s if alone_s else 1.0
-    return tuple(steps_s + _disturbed_s(schedule, prices, conditions, nominal_s, seed))
+    return tuple(steps_s + _disturbed_s(plan, prices, costs, conditions, nominal_s, seed))
 
 
 def _disturbed_s(
-    schedule: Schedule, prices: Prices, conditions: Conditions, nominal_s: float, seed: int
+    plan: Plan, prices: Prices, costs: CostModel, conditions: Conditions, nominal_s: float, seed: int
 ) -> NDArray[np.float64]:
     """What the disturbances that are possible add to each draw."""
     random = np.random.default_rng([seed, len(conditions.possible)])
     added_s = np.zeros(INTERVAL_DRAWS)
     for disturbance in conditions.possible:
-        with_it = simulate(schedule, prices, (*conditions.certain, disturbance)).step_s
+        with_it = play(plan, costs.chain, prices, (*conditions.certain, disturbance)).step_s
         added_s += np.where(random.random(INTERVAL_DRAWS) < disturbance.chance, with_it - nominal_s, 0.0)
     return added_s
 

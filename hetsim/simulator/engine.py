@@ -14,13 +14,14 @@ Time is in integer nanoseconds, so simultaneous events are simultaneous, and the
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import simpy
 
+from hetsim.collector import collector_at_rest
 from hetsim.conditions import Disturbance
 from hetsim.plan import Replica
 from hetsim.schedule import Action, Kind, Schedule
@@ -35,7 +36,18 @@ MessageKey: TypeAlias = tuple[int, int, bool, int]
 
 def simulate(schedule: Schedule, prices: Prices, disturbances: Iterable[Disturbance] = ()) -> Timeline:
     """The predicted timeline of one step of `schedule`."""
-    return _Step(schedule, prices, tuple(disturbances)).run()
+    with collector_at_rest():
+        step = _Step(schedule, prices, tuple(disturbances))
+        step.run()
+        return step.timeline()
+
+
+def simulated_step_s(schedule: Schedule, prices: Prices) -> float:
+    """Seconds of one step of `schedule`: those of `simulate`, without the timeline."""
+    with collector_at_rest():
+        step = _Step(schedule, prices, ())
+        step.run()
+        return max((end_ns for _, _, _, end_ns in step.happened), default=0) / 1e9
 
 
 @dataclass(slots=True)
@@ -70,7 +82,9 @@ class _Step:
         self.disturbances = disturbances
         self.env = Clockwork()
         self.sharing = Sharing(self.env)
-        self.spans: list[Span] = []
+        self.happened: list[tuple[str, Action, int, int]] = []
+        """(device, or the first of its group, action, start, end), as things end."""
+
         self.messages: dict[MessageKey, _Message] = {}
         self.channels: dict[tuple[str, str], _Channel] = {}
         self.unsent = dict.fromkeys(schedule.actions, 0)
@@ -81,12 +95,17 @@ class _Step:
 
         self.ready = {(d, b.index): self.env.event() for b in schedule.buckets for d in b.segment.devices}
         self.reduced = {b.index: self.env.event() for b in schedule.buckets}
-        self.buckets_of = {d: [b.index for b in schedule.buckets if d in b.segment.devices] for d in schedule.actions}
+        self.buckets_of: dict[str, list[int]] = {device: [] for device in schedule.actions}
+        for bucket in schedule.buckets:
+            for device in bucket.segment.devices:
+                self.buckets_of[device].append(bucket.index)
+        self.reduce_of = {(d, a.item): a for d, row in schedule.actions.items() for a in row if a.kind is Kind.REDUCE}
         self.group_of = {s.device: s.group for r in schedule.plan.replicas for s in r.stages}
         self.pace = dict.fromkeys(schedule.actions, 1.0)
         self.computing: dict[str, Work] = {}
 
-    def run(self) -> Timeline:
+    def run(self) -> None:
+        """Play the step."""
         for disturbance in self.disturbances:
             for leader, group in self.group_of.items():
                 if disturbance.device in group:  # all of a group wait for its slowest
@@ -97,7 +116,15 @@ class _Step:
         for bucket in self.schedule.buckets:
             self.env.process(self._exchange(bucket.index))
         self.env.run()
-        return Timeline.of(self.spans)
+
+    def timeline(self) -> Timeline:
+        """What happened, on each device of a group."""
+        return Timeline.of(
+            Span(member, action.kind, text, start_ns, end_ns)
+            for device, action, start_ns, end_ns in self.happened
+            for text in (str(action),)
+            for member in self.group_of[device]
+        )
 
     # --- a device ----------------------------------------------------------------------------------------------------
 
@@ -105,10 +132,7 @@ class _Step:
         """Walk the device's list."""
         prices, last_stage = self.prices, len(replica.stages) - 1
         actions = self.schedule.actions[device]
-        left = {key[1]: 0 for key in prices.last_backward if key[0] == device}
-        for action in actions:
-            if action.kind is Kind.BACKWARD:
-                left[action.stage] += 1
+        left = Counter(action.stage for action in actions if action.kind is Kind.BACKWARD)
         whole = dict(left)
         yield self.env.timeout(prices.start_ns[device])
         for action in actions:
@@ -279,8 +303,7 @@ class _Step:
             yield self._all(phase)
         self.reduced[index].succeed()
         for device in devices:
-            action = next(a for a in self.schedule.actions[device] if a.kind is Kind.REDUCE and a.item == index)
-            self._record(device, action, starts_ns.get(device, start_ns))
+            self._record(device, self.reduce_of[device, index], starts_ns.get(device, start_ns))
 
     def _push(self, index: int, flow: Flow, starts_ns: dict[str, int]) -> Process:
         """What one device sends to parameter servers, without waiting for the others."""
@@ -310,6 +333,4 @@ class _Step:
         return done
 
     def _record(self, device: str, action: Action, start_ns: int) -> None:
-        text, now = str(action), self.env.now
-        for member in self.group_of[device]:
-            self.spans.append(Span(member, action[1], text, start_ns, now))
+        self.happened.append((device, action, start_ns, self.env.now))

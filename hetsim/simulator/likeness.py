@@ -1,9 +1,9 @@
 """Replicas that are alike: they do the same at the same time, so one of each class tells the step of all.
 
-Two replicas are *alike* where they have the same cuts and microbatches and everything in them takes the same nanoseconds. They wait
-for the same things: for actions of their own, and for exchanges, which start for all their devices at once when the last is ready.
-So by induction over what happens they do everything at the same time, and the recurrence of a plan with one replica of each class,
-under the prices of the whole plan, gives the step of the whole plan. Large plans have few classes.
+Two replicas are *alike* where they have the same cuts, groups as wide and as many microbatches, and all in them takes the same
+nanoseconds. They wait for the same things: for actions of their own, and for exchanges, which start for all their devices at once
+when the last is ready. So by induction over what happens they do everything at the same time, and the recurrence of a plan with one
+replica of each class, under the prices of the whole plan, gives the step of the whole plan. Large plans have few classes.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def durations(replica: Replica, prices: Prices) -> Hashable:
                 place[device],
                 stage.start,
                 stage.stop,
+                len(stage.group),
                 prices.start_ns[device],
                 prices.first_backward_ns[device, number],
                 prices.last_backward[device, number],

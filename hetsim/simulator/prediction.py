@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from hetsim.conditions import USUAL, Conditions
 from hetsim.costs import CostModel
+from hetsim.exchange import buckets
 from hetsim.memory import MemoryCurve, MemoryUse, memory_over_time, memory_use
 from hetsim.plan import Plan
-from hetsim.schedule import Kind, Schedule, make_schedule
+from hetsim.schedule import Kind, make_schedule
 from hetsim.simulator.draws import draws_s
-from hetsim.simulator.engine import simulate
-from hetsim.simulator.prices import Flow, Prices, price
+from hetsim.simulator.engine import simulated_step_s
+from hetsim.simulator.prices import price
 from hetsim.simulator.recurrence import Solution, solve, step_ns
+from hetsim.simulator.symmetry import contended, play, quotient
 from hetsim.timeline import Timeline
 from hetsim.workload import Training
 
@@ -94,16 +96,16 @@ def predict(
     """
     plan.check(costs.chain, costs.cluster, training.global_batch)
     costs.require(dict.fromkeys(costs.cluster.device(name).type for name in plan.devices))
-    schedule, prices = make_schedule(plan, costs.chain), price(plan, costs)
-    timeline = simulate(schedule, prices, conditions.certain)
+    prices = price(plan, costs)
+    timeline = play(plan, costs.chain, prices, conditions.certain)
     return Prediction(
         plan,
         timeline,
         timeline.step_s,
-        draws_s(schedule, prices, costs, conditions, timeline.step_s, seed) if interval else (timeline.step_s,),
+        draws_s(plan, prices, costs, conditions, timeline.step_s, seed) if interval else (timeline.step_s,),
         memory_use(plan, costs, training),
         memory_over_time(timeline, plan, costs, training),
-        limits(solve(schedule, prices).happened(timeline)),
+        limits(solve(make_schedule(plan, costs.chain), prices).happened(timeline)),
     )
 
 
@@ -130,10 +132,11 @@ def shared_step_s(plan: Plan, costs: CostModel) -> float:
     Never below `step_s`, and the same where nothing is shared.
     """
     prices = price(plan, costs)
-    schedule = make_schedule(plan, costs.chain)
-    if not may_share(schedule, prices):
+    resources = contended(plan, buckets(plan, costs.chain), prices)
+    if not resources:
         return step_ns(plan, costs.chain, prices) / 1e9
-    return simulate(schedule, prices).step_s
+    one = quotient(plan, prices, resources)
+    return simulated_step_s(one.schedule(costs.chain), one.prices)
 
 
 def least_step_s(plan: Plan, costs: CostModel) -> float:
@@ -156,31 +159,6 @@ def least_step_s(plan: Plan, costs: CostModel) -> float:
     # Shares are counted in floating point, so a nanosecond in a second is left to them.
     busiest_ns = max(busy_ns.values(), default=0.0) * (1 - 1e-9)
     return max(step_ns(plan, costs.chain, prices), busiest_ns) / 1e9
-
-
-def may_share(schedule: Schedule, prices: Prices) -> bool:
-    """Whether anything could be shared: cores, or a wire that several lanes of transfers use, by more than it carries in all.
-
-    What one device sends to another, and the buckets of the same devices, travel one after the other, in one lane.
-    """
-    if prices.cores:
-        return True
-    load: dict[str, dict[Hashable, float]] = defaultdict(dict)
-
-    def add(lane: Hashable, flow: Flow) -> None:
-        for resource, share in flow.load.items():
-            load[resource][lane] = max(share, load[resource].get(lane, 0.0))
-
-    for replica in schedule.plan.replicas:
-        for number, stage in enumerate(replica.stages):
-            for kind, other in ((Kind.SEND_F, number + 1), (Kind.SEND_B, number - 1)):
-                if (flow := prices.send.get((stage.device, number, kind))) is not None:
-                    add((stage.device, replica.stages[other].device), flow)
-    for bucket, phases in zip(schedule.buckets, prices.exchange, strict=True):
-        for phase in phases:
-            for part, flow in enumerate(phase):
-                add((bucket.segment.devices, part), flow)
-    return any(sum(lanes.values()) > 1 + 1e-9 for lanes in load.values() if len(lanes) > 1)
 
 
 def step_s(plan: Plan, costs: CostModel, slowdown: Mapping[str, float] | None = None) -> float:

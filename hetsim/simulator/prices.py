@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -140,6 +140,11 @@ class _Pricing:
         self.costs = costs
         self.scale = scale
         self.buckets = buckets(plan, costs.chain)
+        self.ready: dict[int, list[Bucket]] = defaultdict(list)
+        """Layer -> the buckets whose gradients are complete when its last backward is done."""
+
+        for bucket in self.buckets:
+            self.ready[bucket.first_layer].append(bucket)
         working = frozenset(plan.devices)
         self.factors = {device: costs.neighbour_factor(device, working) for device in plan.devices}
         self.known: dict[Hashable, _StagePrices] = {}
@@ -175,7 +180,7 @@ class _Pricing:
                 (Kind.UPDATE, _ns(costs.update_s(stage.device, stage.layers, len(stage.group)))),
             ),
             _ns(sum(backward_s)),
-            _parts(self.buckets, stage, accumulating_s if replica.microbatches > 1 else backward_s, costs),
+            _parts(self.ready, stage, accumulating_s if replica.microbatches > 1 else backward_s, costs),
             tuple(post_ns),
         )
 
@@ -277,7 +282,7 @@ def _accumulating_s(stage: Stage, backward_s: list[float], costs: CostModel, sec
 
 
 def _parts(
-    plan_buckets: Sequence[Bucket], stage: Stage, backward_s: list[float], costs: CostModel
+    ready_at: Mapping[int, Sequence[Bucket]], stage: Stage, backward_s: list[float], costs: CostModel
 ) -> tuple[BackwardPart, ...]:
     """The last backward, cut where a bucket becomes ready. Packing the bucket is part of the piece that completes it, and what its
     exchange takes from the computation beside it is part of the next one."""
@@ -285,12 +290,11 @@ def _parts(
     elapsed_s = 0.0
     for layer, layer_s in zip(reversed(stage.layers), backward_s, strict=True):
         elapsed_s += layer_s
-        ready = [b for b in plan_buckets if b.first_layer == layer]
-        if ready:
+        if ready := ready_at.get(layer):
             elapsed_s += sum(costs.bucket_s(stage.device, b.size_bytes) for b in ready)
             parts.append(BackwardPart(_ns(elapsed_s), tuple(b.index for b in ready)))
             elapsed_s = sum(costs.beside_reduce_s(stage.device, b.size_bytes) for b in ready) if layer > stage.start else 0.0
-    if not parts or plan_buckets[parts[-1].ready[-1]].first_layer > stage.start:
+    if stage.start not in ready_at:
         parts.append(BackwardPart(_ns(elapsed_s), ()))
     return tuple(parts)
 

@@ -12,9 +12,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from hetsim.collector import collector_at_rest
 from hetsim.plan import Plan
 from hetsim.schedule import Action, Schedule, make_schedule
-from hetsim.simulator.collector import collector_at_rest
 from hetsim.simulator.likeness import representatives
 from hetsim.simulator.prices import Prices
 from hetsim.simulator.program import Program, Thing, Walk

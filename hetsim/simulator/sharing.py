@@ -3,7 +3,8 @@
 A piece of work alone takes its duration; its *load* on a resource is the share of it that the work takes then. Where the loads on
 a resource add up to more than 1, the work on it is slowed, max-min fair: all get the same bytes a second, but for those that
 another resource or their own nature holds below that, whose part the others share (progressive filling; Bertsekas & Gallager,
-Data Networks, 1992, section 6.5.2). Shares are worked out anew whenever a piece of work starts or ends.
+Data Networks, 1992, section 6.5.2). Shares are worked out anew when work starts or ends: once for all that does so at a moment, and
+for what is connected with it by resources that are overloaded; the shares of others do not depend on it.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Sharing:
     def __init__(self, env: Clockwork) -> None:
         self._env = env
         self._resources: dict[Resource, _State] = {}
-        self._slowed: dict[Work, None] = {}
+        self._changed: dict[Resource, None] = {}
+        """Where something started or ended at this moment on a resource that is overloaded, or was."""
 
     def start(
         self, duration_ns: int, load: Mapping[Resource, float], weight: float, done: Callable[[], None], pace: float = 1.0
@@ -85,11 +87,10 @@ class Sharing:
                 state = self._resources[resource] = _State()
             state.total += share
             state.works[work] = None
-            if state.total > _FULL:
-                crowded = True
+            crowded = crowded or state.total > _FULL
         if crowded:
-            self._share_out()
-        if work.timer is None:
+            self._change(load)
+        else:
             self._plan_end(work)
         return work
 
@@ -107,26 +108,42 @@ class Sharing:
             crowded = crowded or state.total > _FULL
             del state.works[work]
             state.total = state.total - share if state.works else 0.0
-        self._slowed.pop(work, None)
         if crowded:
-            self._share_out()
+            self._change(work.load)
         work.done()
 
+    def _change(self, resources: Iterable[Resource]) -> None:
+        """Share out anew, once for all that starts and ends at this moment."""
+        if not self._changed:
+            self._env.timeout(0).callbacks.append(lambda _event: self._share_out())
+        self._changed |= dict.fromkeys(resources)
+
     def _share_out(self) -> None:
-        """New shares for all work that is on an overloaded resource, or was."""
-        crowded = {resource: state for resource, state in self._resources.items() if state.total > _FULL}
-        touched = dict(self._slowed)
-        for state in crowded.values():
-            touched |= state.works
-        for work, share in max_min(touched, crowded).items():
+        """New shares for all work on the resources that changed, and for what shares a resource with that, and so on."""
+        works = self._connected(self._changed)
+        self._changed = {}
+        crowded = {r for work in works for r in work.load if self._resources[r].total > _FULL}
+        for work, share in max_min(works, crowded).items():
             if share != work.share:
                 self._settle(work)
                 work.share = share
                 self._plan_end(work)
-            if share < 1:
-                self._slowed[work] = None
-            else:
-                self._slowed.pop(work, None)
+            elif work.timer is None:
+                self._plan_end(work)
+
+    def _connected(self, resources: Iterable[Resource]) -> dict[Work, None]:
+        """All work on `resources`, and on those that are overloaded and have work in common with them, and so on."""
+        works: dict[Work, None] = {}
+        seen = set(resources)
+        waiting = list(resources)
+        while waiting:
+            for work in self._resources[waiting.pop()].works:
+                if work not in works:
+                    works[work] = None
+                    others = [r for r in work.load if r not in seen and self._resources[r].total > _FULL]
+                    seen.update(others)
+                    waiting += others
+        return works
 
     def _settle(self, work: Work) -> None:
         """Take off what was done since the last time."""
@@ -148,28 +165,37 @@ def max_min(works: Iterable[Work], resources: Iterable[Resource]) -> dict[Work, 
 
     All rates (bytes a second) grow alike until a work is at its own rate or one of its resources is full; then it stands still.
     """
-    shares: dict[Work, float] = {}
     left = dict.fromkeys(resources, 1.0)
     growing = dict.fromkeys(works)
+    on: dict[Resource, dict[Work, float]] = {resource: {} for resource in left}
+    """Resource -> work that still grows -> what it takes there at a rate of 1."""
+
+    for work in growing:
+        for resource, load in work.load.items():
+            if resource in left:
+                on[resource][work] = load / work.weight
+    limit = {resource: 1.0 / sum(needs.values()) for resource, needs in on.items() if needs}
+    """Resource -> the rate at which it is full, if none of its work is held below that."""
+
+    shares: dict[Work, float] = {}
     while growing:
-        need = dict.fromkeys(left, 0.0)
-        for work in growing:
-            for resource, load in work.load.items():
-                if resource in need:
-                    need[resource] += load / work.weight
-        rate = min((left[resource] / share for resource, share in need.items() if share > 0), default=math.inf)
-        slowest = min(work.weight for work in growing)
-        if slowest <= rate:
-            stopped = {work: 1.0 for work in growing if work.weight <= rate}
-        else:
-            full = {
-                resource for resource, share in need.items() if share > 0 and left[resource] / share <= rate * (1 + 1e-12)
-            }
-            stopped = {work: rate / work.weight for work in growing if any(resource in full for resource in work.load)}
+        rate = min(limit.values(), default=math.inf)
+        stopped = {work: 1.0 for work in growing if work.weight <= rate}
+        if not stopped:
+            full = [resource for resource, most in limit.items() if most <= rate * (1 + 1e-12)]
+            stopped = {work: rate / work.weight for resource in full for work in on[resource]}
+        touched: dict[Resource, None] = {}
         for work, share in stopped.items():
             del growing[work]
             for resource, load in work.load.items():
                 if resource in left:
+                    del on[resource][work]
                     left[resource] = max(0.0, left[resource] - share * load)
+                    touched[resource] = None
+        for resource in touched:
+            if needs := on[resource]:
+                limit[resource] = left[resource] / sum(needs.values())
+            else:
+                del limit[resource]
         shares |= stopped
     return shares

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hetsim.simulator.sharing import Clockwork, Sharing, Work, max_min
 
-RESOURCES = ("x", "y", "z")
+RESOURCES = ("u", "v", "w", "x", "y", "z")
 
 
 def work(load, weight=1.0):
@@ -66,7 +66,7 @@ def test_bytes_are_shared_and_not_durations():
     assert shares[wide] == pytest.approx(0.5)
 
 
-loads = st.dictionaries(st.sampled_from(RESOURCES), st.floats(0.05, 1.0), min_size=1)
+loads = st.dictionaries(st.sampled_from(RESOURCES), st.floats(0.05, 1.0), min_size=1, max_size=3)
 flows = st.lists(st.tuples(loads, st.floats(0.1, 10.0)), min_size=1, max_size=8)
 
 
@@ -84,7 +84,7 @@ def test_every_flow_has_a_full_resource_on_which_nobody_gets_more(rows):
         assert shares[w] == 1.0 or bottleneck
 
 
-jobs = st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 1000), loads, st.just(1.0)), min_size=1, max_size=6)
+jobs = st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 1000), loads, st.just(1.0)), min_size=1, max_size=8)
 
 
 @given(jobs)
