@@ -27,7 +27,8 @@ from hetsim.study.document import study_document
 from hetsim.study.edits import Variant, edited
 from hetsim.study.estimate import Estimate, Estimator
 from hetsim.study.hinges import hinges
-from hetsim.study.purchases import Found, Limits, purchases
+from hetsim.study.purchases import Found, purchases
+from hetsim.study.sets import Limits
 from hetsim.study.study import Study
 from hetsim.study.worth import retirements, worths
 
