@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ from hetsim.cli.progress import progress
 from hetsim.cli.session import Session
 from hetsim.errors import InputError, Problem
 from hetsim.reading import did_you_mean
+from hetsim.report.study_page import Step, shown_variant
 from hetsim.scenario.document import Key, read_document
 from hetsim.scenario.types import Scenario
 from hetsim.study.document import study_document
 from hetsim.study.edits import Variant, edited
 from hetsim.study.estimate import Estimate, Estimator
+from hetsim.study.evidence import evidence
 from hetsim.study.hinges import hinges
+from hetsim.study.on_file import measured_step, validations
 from hetsim.study.purchases import Found, purchases
 from hetsim.study.sets import Limits
 from hetsim.study.study import Study
@@ -67,21 +71,57 @@ def whatif(
 ) -> None:
     """Hold variants of the cluster against it, each planned anew; show and keep what they come to."""
     from hetsim.report.page import manifest_facts
-    from hetsim.report.study import print_study, write_study_page
+    from hetsim.report.study import print_study
+    from hetsim.report.study_page import write_study_page
 
     session = Session(path, networks, costs, allow_outdated=allow_outdated)
     estimator = estimator_of(session, question.time_limit_s)
     study = ask(estimator, question, runs / "whatif")
-    document = study_document(study)
+    document = _document(session, estimator, study, runs)
+    steps = _steps(study, document, runs)
+    command = shlex.join(["hetsim", *sys.argv[1:]]) if sys.argv[1:] else f"hetsim whatif {path}"
     with session.new_run(runs) as run:
         run.write_json("result.json", document)
-        command = shlex.join(["hetsim", *sys.argv[1:]]) if sys.argv[1:] else f"hetsim whatif {path}"
-        write_study_page(run.file("report.html"), document, manifest_facts(run.manifest), command)
+        for step in steps:
+            run.write_timeline(f"{step.file}-predicted", step.predicted)
+            if step.measured is not None:
+                run.write_timeline(f"{step.file}-measured", step.measured)
+        write_study_page(run.file("report.html"), document, steps, manifest_facts(run.manifest), command)
     if output == "json":
         print_json(document)
     else:
         print_study(document)
     talk(f"report {run.path / 'report.html'}")
+    if study.found is not None and study.found.ended_early:
+        talk(f"the search goes on where it was: {command}")
+        raise KeyboardInterrupt
+
+
+def _document(session: Session, estimator: Estimator, study: Study, runs: Path) -> dict[str, Any]:
+    """The study as JSON, with what it rests on."""
+    digest = hashlib.sha256(session.path.read_bytes()).hexdigest()
+    live = {spec.name: digest for spec in session.live}
+    validate = f"hetsim validate {session.path}"
+    if not live:
+        validate += ", with networks of the zoo or of your own in place of published costs"
+    return {
+        **study_document(study),
+        **evidence(estimator, study, session.scenario),
+        "held_out_runs": validations(runs, session.scenario.name, live),
+        "validate": validate,
+    }
+
+
+def _steps(study: Study, document: dict[str, Any], runs: Path) -> list[Step]:
+    """What the page draws: steps on the cluster as it is, measured too where that very plan was run, and on the best variant."""
+    measured = {(case["network"], case["plan"]): case for case in reversed(document["held_out_runs"])}
+    steps = []
+    for row in (study.whole, *(row for row in study.variants if row.variant.name == shown_variant(document))):
+        for answer in row.answers:
+            case = measured.get((answer.network, answer.plan))
+            step = measured_step(runs, case) if case else None
+            steps.append(Step(row.variant.name, answer.network, answer.prediction.timeline, step))
+    return steps
 
 
 def estimator_of(session: Session, time_limit_s: float | None = None) -> Estimator:
@@ -106,8 +146,8 @@ def _with_powers(session: Session) -> Scenario:
     return replace(session.scenario, cluster=replace(cluster, device_types=types))
 
 
-def ask(estimator: Estimator, question: Question, journals: Path) -> Study:
-    """The answer to `question`. Raises InputError for an edit that cannot be made, with its place."""
+def ask(estimator: Estimator, question: Question, journals: Path, executor: Executor | None = None) -> Study:
+    """The answer to `question`; `executor` plans purchases. Raises InputError for an edit that cannot be made, with its place."""
     scenario = estimator.scenario
     variants = [*_variants(estimator, question)]
     with _told("estimating", quiet=question.quiet) as report:
@@ -119,7 +159,7 @@ def ask(estimator: Estimator, question: Question, journals: Path) -> Study:
             estimates.append(estimator.estimate(variant))
         rows, order = ((), ()) if not question.worth else _worth(estimator, whole, report)
         advantage, moved = (None, ()) if not question.hinges else _hinges(estimator, variants, report)
-    found = None if question.budget is None else _search(estimator, question, question.budget, journals)
+    found = None if question.budget is None else _search(estimator, question, question.budget, journals, executor)
     if found is not None and found.best.edits:
         best = edited(scenario.cluster, found.best.edits, "the best purchase")
         estimates.append(estimator.estimate(best))
@@ -166,8 +206,8 @@ def _hinges(estimator: Estimator, variants: Sequence[Variant], report: Callable[
     return hinges(estimator, variants[-1].edits, report)
 
 
-def _search(estimator: Estimator, question: Question, budget: float, journals: Path) -> Found:
-    """The best purchase, by as many processes as there are cores."""
+def _search(estimator: Estimator, question: Question, budget: float, journals: Path, executor: Executor | None) -> Found:
+    """The best purchase, by `executor`, or else by as many processes as there are cores."""
     workers = question.workers or os.cpu_count() or 1
     cluster = estimator.scenario.cluster
     kinds = estimator.scenario.what_if.buy or tuple(
@@ -175,8 +215,8 @@ def _search(estimator: Estimator, question: Question, budget: float, journals: P
     )
     limits = Limits(budget, question.power_limit_w)
     journal = journals / f"{_digest(estimator)}.jsonl"
-    # Started anew, not forked: a fork of a process with threads may hang.
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool, progress("purchases", quiet=question.quiet) as report:
+    own = nullcontext(executor) if executor is not None else _processes(workers)
+    with own as pool, progress("purchases", quiet=question.quiet) as report:
         return purchases(
             estimator,
             kinds,
@@ -186,6 +226,27 @@ def _search(estimator: Estimator, question: Question, budget: float, journals: P
             on_progress=lambda done, total, best: report(f"best {best.samples_per_s:.4g} samples/s", done, total),
             at_once=2 * workers,
         )
+
+
+@contextmanager
+def _processes(workers: int) -> Iterator[Executor]:
+    """A pool that ends with the block, whatever its processes are doing then."""
+    others = active_children()
+    # Started anew, not forked: a fork of a process with threads may hang.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_interrupts_to_the_parent)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in active_children():
+            if process not in others:
+                process.terminate()
+        pool.shutdown()
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    """Ctrl-C reaches all processes of a terminal. A planner would end its search with what it has, and pass that off as the best."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _digest(estimator: Estimator) -> str:

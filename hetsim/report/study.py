@@ -1,59 +1,19 @@
-"""What a what-if shows: tables on the terminal, and one HTML page, both made from its JSON document alone."""
+"""What a what-if says: its answers and its tables, made from its JSON document alone, for the terminal and for the page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hetsim.files import write_text
 from hetsim.report.tables import Rows, print_tables
 from hetsim.report.text import NONE
 from hetsim.units import format_percent
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-TEMPLATE = "study.html.jinja"
-
 Document = Mapping[str, Any]
-
-ASSUMPTIONS = (
-    "Every variant is planned anew: a bought device with the old split would be no answer.",
-    "The global batch stays as it is, so training is mathematically the same on every variant.",
-    "Everything that the cluster owns is paid for, whether the plan uses it or not; purchases are written off evenly.",
-    "A figure for which a price or a power is missing is unknown, not zero.",
-    "Intervals hold 90 % of what the costs' errors allow; those of two variants are drawn together, so that common errors cancel.",
-)  # fmt: skip
-
 
 def print_study(document: Document) -> None:
     """The answer and its tables, on standard output."""
     print_tables(*(part for pair in ((one, "") for one in _parts(document)) for part in pair))
-
-
-def write_study_page(path: Path, document: Document, facts: Mapping[str, str], command: str) -> None:
-    """Write the page: answer, tables, figures, assumptions, provenance. It fetches nothing and runs nothing."""
-    from hetsim.report.figures import svg_markup
-    from hetsim.report.page import rendered
-
-    pictures = [
-        {"svg": svg_markup(figure, key=f"f{number}", label=label), "caption": label}
-        for number, (figure, label) in enumerate(_figures(document))
-    ]
-    page = rendered(
-        TEMPLATE,
-        {},
-        document=document,
-        answers=answers(document),
-        tables=list(_tables(document)),
-        pictures=pictures,
-        plans=list(_plans(document)),
-        assumptions=[*ASSUMPTIONS, *_transferred(document)],
-        facts=facts,
-        command=command,
-    )
-    write_text(path, page)
 
 
 def answers(document: Document) -> list[tuple[str, str, str]]:
@@ -97,10 +57,10 @@ _STEADY = "No single input that was looked at makes it flip."
 def _parts(document: Document) -> Iterator[Any]:
     for title, figure, sentence in answers(document):
         yield f"{title}: {figure}. {sentence}"
-    yield from _tables(document)
+    yield from study_tables(document)
 
 
-def _tables(document: Document) -> Iterator[Rows]:
+def study_tables(document: Document) -> Iterator[Rows]:
     for variant in document["variants"]:
         yield _variant_table(variant)
     if document["variants"]:
@@ -226,33 +186,6 @@ def _hinge_table(document: Document) -> Rows:
             for row in document["hinges"]
         ),
     )
-
-
-def _plans(document: Document) -> Iterator[tuple[str, str, str, float | None]]:
-    """(variant, network, plan, gap)"""
-    for variant in (document["as_it_is"], *document["variants"]):
-        for row in variant["networks"]:
-            yield variant["name"], row["network"], row["plan"], row["gap"]
-
-
-def _transferred(document: Document) -> list[str]:
-    kinds = {
-        kind for v in (document["as_it_is"], *document["variants"]) for row in v["networks"] for kind in row["transferred"]
-    }
-    return [f"Never measured, priced by transfer from others: {', '.join(sorted(kinds))}."] if kinds else []
-
-
-def _figures(document: Document) -> Iterator[tuple[Figure, str]]:
-    from hetsim.report.study_figures import changes_figure, front_figure, hinges_figure, worth_figure
-
-    if document["variants"]:
-        yield changes_figure(document), "What each variant changes, with 90 % intervals"
-    if document["worth"]:
-        yield worth_figure(document), "What the throughput gains by each device, with 90 % intervals"
-    if document["purchases"] is not None:
-        yield front_figure(document), "Every purchase that was planned: throughput against money; the line is the front"
-    if document["hinges"]:
-        yield hinges_figure(document), "How the advantage of the variant moves with each input"
 
 
 def _number(value: float) -> str:

@@ -144,15 +144,19 @@ class Estimator:
         return model, tuple(kind for kind in result.sources if kind in used)
 
     def plan(self, costs: CostModel, spec: NetworkSpec) -> PlanningResult:
-        """The best plan of one network. Raises InfeasibleError where none fits."""
-        return search(
+        """The best plan of one network. Raises InfeasibleError where none fits; KeyboardInterrupt where the search was cut short by it."""
+        watch = Watch(self.time_limit_s)
+        found = search(
             costs,
             spec.training,
             self.scenario.search,
             lambda plan: least_step_s(plan, costs),
             settle=lambda plan: shared_step_s(plan, costs),
-            watch=Watch(self.time_limit_s),
+            watch=watch,
         )
+        if watch.stopped:
+            raise KeyboardInterrupt  # two clusters, one of them planned in haste, say nothing about each other
+        return found
 
     def estimate(self, variant: Variant, *, interval: bool = True) -> Estimate:
         """Everything about one variant; without `interval` its only draw is the prediction, which takes half the time.
