@@ -31,9 +31,9 @@ def whatif(
     """What `hetsim whatif` answers, as an object: `study.to_frame()`, and a table in a notebook.
 
     `edits` make one variant; without any, those of the scenario are meant, or only its `variants` of these names. `executor` plans
-    purchases within `budget` and `power_limit_w`: a pool of processes, of threads, of another machine; without it, a process a core,
-    which a script can only start under `if __name__ == "__main__":`. Raises InputError for a question that cannot be asked, CostError
-    where costs are missing.
+    purchases within `budget` and `power_limit_w`: a pool of processes, of threads, of other machines. Without it, a process a core
+    does, which a script can only start under `if __name__ == "__main__":`. Raises InputError for a question that cannot be asked,
+    CostError where costs are missing.
     """
     from hetsim.cli.session import Session
     from hetsim.cli.whatif import Question, ask, estimator_of

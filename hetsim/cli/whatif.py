@@ -22,6 +22,7 @@ from hetsim.cli.progress import progress
 from hetsim.cli.session import Session
 from hetsim.errors import InputError, Problem
 from hetsim.reading import did_you_mean
+from hetsim.report.study import BEST_PURCHASE
 from hetsim.report.study_page import Step, shown_variant
 from hetsim.scenario.document import Key, read_document
 from hetsim.scenario.types import Scenario
@@ -161,7 +162,7 @@ def ask(estimator: Estimator, question: Question, journals: Path, executor: Exec
         advantage, moved = (None, ()) if not question.hinges else _hinges(estimator, variants, report)
     found = None if question.budget is None else _search(estimator, question, question.budget, journals, executor)
     if found is not None and found.best.edits:
-        best = edited(scenario.cluster, found.best.edits, "the best purchase")
+        best = edited(scenario.cluster, found.best.edits, BEST_PURCHASE)
         estimates.append(estimator.estimate(best))
     return Study(scenario, whole, tuple(estimates), rows, order, found, advantage, moved)
 
@@ -245,7 +246,7 @@ def _processes(workers: int) -> Iterator[Executor]:
 
 
 def _leave_interrupts_to_the_parent() -> None:
-    """Ctrl-C reaches all processes of a terminal. A planner would end its search with what it has, and pass that off as the best."""
+    """Ctrl-C reaches all processes of a terminal, and a planner would pass off what it has by then as the best."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

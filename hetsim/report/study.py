@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hetsim.report.tables import Rows, print_tables
@@ -11,37 +11,18 @@ from hetsim.units import format_percent
 
 Document = Mapping[str, Any]
 
+
 def print_study(document: Document) -> None:
     """The answer and its tables, on standard output."""
     print_tables(*(part for pair in ((one, "") for one in _parts(document)) for part in pair))
 
 
 def answers(document: Document) -> list[tuple[str, str, str]]:
-    """(title, the one figure, a sentence) of each thing that was asked."""
-    rows = []
-    for variant in document["variants"]:
-        figures = {row["name"]: row for row in variant["figures"]}
-        throughput, cost = figures["throughput"], figures["cost"]
-        sentence = f"From {_number(throughput['old'])} to {_number(throughput['new'])} samples/s"
-        sentence += f" ({_interval(throughput)})." if throughput["low"] is not None else "."
-        if cost["change"] is not None:
-            sentence += (
-                f" A million samples cost {_number(cost['new'])} {document['currency']} instead of {_number(cost['old'])}."
-            )
-        if (back := figures.get("pays back after")) is not None:
-            sentence += f" Pays back after {_shown(back['new'])} hours of training." if back["new"] is not None else ""
-        rows.append((variant["name"], f"{_percent(throughput['change'])} throughput", sentence))
+    """(title, what it comes to in a few words, a sentence or two) of each thing that was asked."""
+    rows = [_purchase_answer(document)] if document["purchases"] is not None else []
+    rows += [_variant_answer(document, row) for row in document["variants"] if row["name"] != BEST_PURCHASE]
     if document["worth"]:
-        retire = [row["device"] for row in document["worth"] if row["verdict"] == "retire"]
-        kept = [row["device"] for row in document["worth"] if row["verdict"] == "keep"]
-        said = f"Worth keeping: {', '.join(kept) or 'none for certain'}."
-        rows.append(("What to retire", ", ".join(retire) or "nothing", said))
-    found = document["purchases"]
-    if found is not None:
-        best = found["best"]
-        looked = f"{found['considered']:,} sets of devices fit; {found['ruled_out']:,} were ruled out by a bound."
-        what = f"{_number(best['samples_per_s'])} samples/s for {_number(best['spent'])} {document['currency']}. {looked}"
-        rows.append(("Best purchase", "; ".join(best["edits"]) or "buy nothing", what))
+        rows.append(_worth_answer(document))
     if document["hinges"]:
         flips = [row for row in document["hinges"] if row["flips_at"] is not None]
         said = "; ".join(f"{row['name']} were {row['flips_at']:.2g} times what it is" for row in flips)
@@ -51,6 +32,64 @@ def answers(document: Document) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _variant_answer(document: Document, variant: Mapping[str, Any]) -> tuple[str, str, str]:
+    figures = {row["name"]: row for row in variant["figures"]}
+    known = [(name, figures[name]["change"]) for name in ("throughput", "cost", "energy")]
+    headline = ", ".join(f"{name} {_percent(change)}" for name, change in known if change is not None)
+    return variant["name"], headline, _change_text(document, figures)
+
+
+def _change_text(document: Document, figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a variant changes, in sentences."""
+    throughput, cost, back = figures["throughput"], figures["cost"], figures.get("pays back after")
+    text = f"From {_number(throughput['old'])} to {_number(throughput['new'])} samples/s ({_interval(throughput)})."
+    if cost["change"] is not None:
+        text += f" A million samples cost {_number(cost['new'])} {document['currency']} instead of {_number(cost['old'])}."
+    if back is None or back["new"] is None:
+        return text
+    if isinstance(back["new"], str):
+        return f"{text} It never pays back."
+    return f"{text} It pays back after {_number(back['new'])} hours of training, {back['new'] / _YEAR_H:.2g} years without a pause."
+
+
+def _purchase_answer(document: Document) -> tuple[str, str, str]:
+    found, currency = document["purchases"], document["currency"]
+    best = found["best"]
+    looked = f"{found['considered']:,} sets of devices fit; {found['ruled_out']:,} were ruled out by bounds."
+    if found["ended_early"]:
+        looked += " The search was interrupted: this is the best so far."
+    variant = next((row for row in document["variants"] if row["name"] == BEST_PURCHASE), None)
+    if variant is None:
+        return "Best purchase", "nothing", f"Nothing that the budget buys makes training faster. {looked}"
+    figures = {row["name"]: row for row in variant["figures"]}
+    text = f"{_percent(figures['throughput']['change'])} throughput for {_number(best['spent'])} {currency}."
+    return "Best purchase", "; ".join(best["edits"]), f"{text} {_change_text(document, figures)} {looked}"
+
+
+def _worth_answer(document: Document) -> tuple[str, str, str]:
+    by_verdict = {
+        verdict: ", ".join(f"{row['device']} ({row['count']} x {row['type']} in {row['node']})" for row in rows)
+        for verdict in ("keep", "indifferent", "retire")
+        if (rows := [row for row in document["worth"] if row["verdict"] == verdict])
+    }
+    headline = "; ".join(f"{verdict}: {devices}" for verdict, devices in by_verdict.items())
+    text = "Each by itself, with all others kept."
+    if order := document["retire_in_this_order"]:
+        last, whole = order[-1], document["as_it_is"]
+        many = f"all {len(order)}" if len(order) > 1 else "that one"
+        text += f" In order, the first to retire is {order[0]['device']}; without {many} of the list below"
+        text += f" {_number(last['samples_per_s'])} of {_number(whole['samples_per_s'])} samples/s are left"
+        if last["per_million"] is not None and whole["per_million"] is not None:
+            text += f", and a million samples cost {_number(last['per_million'])} {document['currency']}"
+            text += f" instead of {_number(whole['per_million'])}"
+        text += "."
+    return "What each device is worth", headline, text
+
+
+BEST_PURCHASE = "the best purchase"
+"""Name of the variant that a search for purchases ends in."""
+
+_YEAR_H = 365 * 24.0
 _STEADY = "No single input that was looked at makes it flip."
 
 
@@ -71,6 +110,8 @@ def study_tables(document: Document) -> Iterator[Rows]:
         yield _order_table(document)
     if document["purchases"] is not None:
         yield _front_table(document)
+        if energy := document["purchases"]["energy_front"]:
+            yield _purchase_table(document, "the front of throughput against energy: nothing as frugal is faster", energy)
     if document["hinges"]:
         yield _hinge_table(document)
 
@@ -146,10 +187,19 @@ def _order_table(document: Document) -> Rows:
 
 def _front_table(document: Document) -> Rows:
     found = document["purchases"]
-    note = f"{found['considered']} sets of devices, {found['ruled_out']} ruled out by a bound"
-    note += f", {found['infeasible']} that no plan fits"
+    note = f"{found['considered']:,} sets of devices, {found['ruled_out']:,} ruled out by bounds"
+    note += f", {found['infeasible']:,} that no plan fits"
+    return _purchase_table(
+        document,
+        "the front of throughput against money: nothing that costs no more is faster",
+        found["front"],
+        note + (", ended early" if found["ended_early"] else ""),
+    )
+
+
+def _purchase_table(document: Document, title: str, rows: Sequence[Mapping[str, Any]], note: str = "") -> Rows:
     return Rows(
-        "the front of throughput against money",
+        title,
         ("purchase",),
         (
             f"spent, {document['currency']}",
@@ -165,9 +215,9 @@ def _front_table(document: Document) -> Rows:
                 _shown(row["per_million"]),
                 _shown(row["kwh_per_million"]),
             )
-            for row in found["front"]
+            for row in rows
         ),
-        note=note + (", ended early" if found["ended_early"] else ""),
+        note=note,
     )
 
 
@@ -199,10 +249,19 @@ def _shown(value: float | str | None) -> str:
 def _percent(value: float | str | None) -> str:
     if value is None:
         return NONE
-    return "all of it" if isinstance(value, str) else format_percent(value, sign=True)
+    return "all of it" if isinstance(value, str) else _signed(value)
 
 
 def _interval(row: Mapping[str, Any]) -> str:
     if isinstance(row["low"], str):
         return NONE
-    return f"{format_percent(row['low'], sign=True)} to {format_percent(row['high'], sign=True)}"
+    return f"{_signed(row['low'])} to {_signed(row['high'])}"
+
+
+def _signed(share: float) -> str:
+    """As a percentage with its sign; what is no change has none."""
+    return format_percent(share, sign=True) if abs(share) >= _LEAST_SHOWN else format_percent(0.0)
+
+
+_LEAST_SHOWN = 0.0005
+"""Less is shown as 0.0 %."""

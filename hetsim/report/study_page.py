@@ -1,4 +1,4 @@
-"""The page of a what-if: answers, tables, figures, assumptions, where every number comes from. Made from what its run directory holds."""
+"""The page of a what-if: answers, tables, figures, assumptions, where every number comes from. All of it from its run directory."""
 
 from __future__ import annotations
 
@@ -132,7 +132,10 @@ def _network_figures(document: Document, steps: Sequence[Step], network: str) ->
         label = "What each device does in the course of one step; the numbers are those of the microbatches"
         if any(step.measured for step in mine):
             label += "; below the prediction, what was measured when that plan was run"
-        yield panels_figure([panel for step in mine for panel in _panels(step, plans[step.variant])], "One step", notes), label
+        yield (
+            panels_figure([panel for step in mine for panel in _panels(step, plans[step.variant])], "One step", notes),
+            label,
+        )
     seen: set[Plan] = set()
     for step in mine:
         plan = plans[step.variant]
@@ -155,7 +158,9 @@ def _network_figures(document: Document, steps: Sequence[Step], network: str) ->
         if row["network"] == network
     ]
     if curves:
-        label = "What one sample costs each device type by the size of the microbatch: the ratio of two devices is no constant"
+        label = (
+            "What one sample costs each device type by the size of the microbatch: the ratio of two devices is no constant"
+        )
         yield curves_figure(curves, "Cost of a sample"), label
 
 
@@ -200,4 +205,3 @@ def _how_far_off(document: Document) -> str:
         f"The predictions missed the measured steps by {format_percent(statistics.median(errors))} at the median and "
         f"{format_percent(max(errors))} at most; {inside} of {len(cases)} lie in their 90 % intervals.{changed}"
     )
-

@@ -1,8 +1,8 @@
 """What no plan on a cluster can be under, in seconds and in energy: cheap enough for thousands of clusters.
 
-Work. In one step every layer has to be worked through for every sample of the batch, by some device. Let x(k, l) be the samples that
-devices of type k take through layer l, c(k, l) the least seconds that one sample costs there at any microbatch, n(k) the devices of
-type k. Then T >= sum over l of c(k, l) x(k, l) / n(k) for every k, and sum over k of x(k, l) is the batch: a linear program, whose
+Work. In one step every layer has to be worked through for every sample of the batch, by some device. Let x(k, l) be the samples
+that devices of type k take through layer l, c(k, l) the least seconds that one sample costs there at any microbatch, n(k) the
+devices of type k. Then T >= sum over l of c(k, l) x(k, l) / n(k) for every k, and sum over k of x(k, l) is the batch: a linear program, whose
 least T is under every step, of data parallelism, pipelines and hybrids alike: they pay for communication and waiting on top.
 
 Talk. Where batches are split by data parallelism alone, the devices that take part lie in one node, and talk over its link, or in
@@ -10,9 +10,9 @@ several, and then the network is among what they talk over. Each case is the bou
 knows what exchanging gradients takes at least among so many. It depends on numbers of devices alone, so that few are worked out.
 
 Energy. Whatever is owned takes its idle power for the whole step, and work takes what is busy on top. The least energy is a linear
-program over the same x, with T not under the bound of the step. Where batches are split by data parallelism alone, a device works on
-a share no larger than it gets through in the step, and small shares take more for a sample: the least energy of work for each T is
-that of the most frugal types filled first, and T is tried upwards, as long as what is always taken leaves room.
+program over the same x, with T not under the bound of the step. Where batches are split by data parallelism alone, a device works
+on a share no larger than it gets through in the step, and small shares take more for a sample: the least energy of work for each T
+is that of the most frugal types filled first, and T is tried upwards, as long as what is always taken leaves room.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ClusterBound:
         return max(self._known[key], self._talk_s(cluster))
 
     def energy_j(self, cluster: Cluster, step_s: float) -> float:
-        """Joules that devices and hosts take at least in a step, none of which is under `step_s`. What is unknown counts as nothing."""
+        """Joules that devices and hosts take at least in a step of `step_s` or more. What is unknown counts as nothing."""
         power = [kind.power if (kind := cluster.device_types.get(name)) else None for name in self._types]
         busy_w = [(found.busy_w or 0.0) if found else 0.0 for found in power]
         idle_w = [min(w, (found.idle_w or 0.0) if found else 0.0) for w, found in zip(busy_w, power, strict=True)]
@@ -210,7 +210,7 @@ class _Talk:
 
 
 def _by_time(curves: ShareCosts, microbatches: Sequence[int]) -> tuple[Floats, Ints, Floats]:
-    """Least steps with shares of the batch, rising; the largest share within each, and the least work for a sample of any within it."""
+    """Least steps with shares of the batch, rising; the largest share within each, and the least work for a sample within it."""
     options = curves.alone(microbatches)
     shares = np.concatenate([option.count * np.arange(1, len(option.cost)) for option in options])
     seconds = np.concatenate([option.cost[1:] for option in options])

@@ -1,7 +1,7 @@
 """What a search for purchases knows so far, which sets that rules out, and the file that keeps it.
 
-A set is ruled out when another one that was planned is at least as fast as this one can be at all, and costs no more; and another one
-is, and takes no more energy than this one has to. So neither front can miss it.
+A set is ruled out when another one that was planned is at least as fast as this one can be at all, and costs no more; and another
+one is, and takes no more energy than this one has to. So neither front can miss it.
 """
 
 from __future__ import annotations

@@ -119,7 +119,9 @@ def _power_of(kind: DeviceType, told: Scenario) -> tuple[str, str]:
     power = kind.power
     if power is None:
         return "unknown", "nobody said"
-    watts = [f"{'unknown' if w is None else f'{w:g} W'} {when}" for w, when in ((power.busy_w, "busy"), (power.idle_w, "idle"))]
+    watts = [
+        f"{'unknown' if w is None else f'{w:g} W'} {when}" for w, when in ((power.busy_w, "busy"), (power.idle_w, "idle"))
+    ]
     if power.assumed:
         return ", ".join(watts), "the board's limit in the catalogue of accelerators: assumed"
     before = told.cluster.device_types.get(kind.name)
@@ -133,7 +135,9 @@ def _price_of(kind: DeviceType, told: Scenario, currency: str) -> tuple[str, str
     if price is None or (price.purchase is None and price.per_h is None):
         return "unknown", "nobody said"
     before = told.cluster.device_types.get(kind.name)
-    source = _SAID if before is not None and before.price == price else "the edit" if before else "the catalogue of accelerators"
+    source = (
+        _SAID if before is not None and before.price == price else "the edit" if before else "the catalogue of accelerators"
+    )
     if price.per_h is not None:
         return f"{price.per_h:g} {currency}/h", source
     life = "no life said" if price.life_s is None else f"written off over {price.life_s / _YEAR_S:.3g} years"

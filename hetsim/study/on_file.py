@@ -18,8 +18,8 @@ Document = Mapping[str, Any]
 def validations(runs: Path, scenario: str, networks: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """The cases of finished validations below `runs` of the networks of `scenario`, the newest run first.
 
-    `networks`: those whose costs are measured, with the digest of the scenario's file. Cases of plans that the costs were corrected by
-    are left out: what is predicted of them proves nothing.
+    `networks`: those whose costs are measured, with the digest of the scenario's file. Cases of plans that the costs were corrected
+    by are left out: what is predicted of them proves nothing.
     """
     return [case for folder in sorted(_folders(runs), reverse=True) for case in _cases(folder, scenario, networks)]
 

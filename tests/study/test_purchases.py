@@ -7,7 +7,7 @@ from multiprocessing import get_context
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from study_world import BATCH, NEW, OLD, cluster, estimator
+from study_world import NEW, OLD, cluster, estimator
 
 from hetsim.economics import Power, Price
 from hetsim.errors import InputError
