@@ -36,6 +36,7 @@ from hetsim.study.purchases import Found, purchases
 from hetsim.study.sets import Limits
 from hetsim.study.study import Study
 from hetsim.study.worth import retirements, worths
+from hetsim.units import parse_watts
 
 MOST_RETIREMENTS = 16
 """Steps of an order to retire in; each plans one cluster for every kind of device in every node."""
@@ -172,7 +173,8 @@ def _variants(estimator: Estimator, question: Question) -> Iterator[Variant]:
     scenario, known = estimator.scenario, estimator.scenario.what_if.variants
     for name in question.variants:
         if name not in known:
-            raise InputError(Problem("", f'the scenario has no variant "{name}"', did_you_mean(name, known)))
+            mend = did_you_mean(name, known) or "It has none: say what is meant with --edit"
+            raise InputError(Problem("", f'the scenario has no variant "{name}"', mend))
     only_asked = bool(question.edits or question.worth or question.budget is not None)
     for name in question.variants or (() if only_asked else known):
         try:
@@ -207,6 +209,23 @@ def _hinges(estimator: Estimator, variants: Sequence[Variant], report: Callable[
     return hinges(estimator, variants[-1].edits, report)
 
 
+def power_limit_w(text: str | None, budget: float | None) -> float | None:
+    """Watts of `--power-limit`. Raises InputError where that is no power, or where no budget goes with it."""
+    if text is None:
+        return None
+    if budget is None:
+        raise InputError(
+            Problem("--power-limit", "limits a search for purchases, and none is asked for", "Add --budget MONEY")
+        )
+    try:
+        watts = parse_watts(text)
+    except ValueError as error:
+        raise InputError(Problem("--power-limit", str(error))) from None
+    if watts < 0:
+        raise InputError(Problem("--power-limit", f"got {watts:g} W, expected 0 W or more"))
+    return watts
+
+
 def _search(estimator: Estimator, question: Question, budget: float, journals: Path, executor: Executor | None) -> Found:
     """The best purchase, by `executor`, or else by as many processes as there are cores."""
     workers = question.workers or os.cpu_count() or 1
@@ -217,16 +236,28 @@ def _search(estimator: Estimator, question: Question, budget: float, journals: P
     limits = Limits(budget, question.power_limit_w)
     journal = journals / f"{_digest(estimator)}.jsonl"
     own = nullcontext(executor) if executor is not None else _processes(workers)
-    with own as pool, progress("purchases", quiet=question.quiet) as report:
-        return purchases(
-            estimator,
-            kinds,
-            limits,
-            pool,
-            journal=journal,
-            on_progress=lambda done, total, best: report(f"best {best.samples_per_s:.4g} samples/s", done, total),
-            at_once=2 * workers,
-        )
+    try:
+        with own as pool, progress("purchases", quiet=question.quiet) as report:
+            return purchases(
+                estimator,
+                kinds,
+                limits,
+                pool,
+                journal=journal,
+                on_progress=lambda done, total, best: report(f"best {best.samples_per_s:.4g} samples/s", done, total),
+                at_once=2 * workers,
+            )
+    except InputError as error:
+        raise InputError([_in_the_file(problem, estimator.scenario) for problem in error.problems]) from None
+
+
+def _in_the_file(problem: Problem, scenario: Scenario) -> Problem:
+    """A fault of what can be bought, with its place in the scenario's file."""
+    if scenario.path is None:
+        return problem
+    kind = problem.where.removeprefix("device type ")
+    keys: tuple[Key, ...] = ("cluster", "device_types", kind, "price") if kind != problem.where else ("cluster", "nodes")
+    return replace(problem, where=read_document(scenario.path).where(keys), what=f"{problem.where} {problem.what}")
 
 
 @contextmanager

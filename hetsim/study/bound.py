@@ -2,8 +2,9 @@
 
 Work. In one step every layer has to be worked through for every sample of the batch, by some device. Let x(k, l) be the samples
 that devices of type k take through layer l, c(k, l) the least seconds that one sample costs there at any microbatch, n(k) the
-devices of type k. Then T >= sum over l of c(k, l) x(k, l) / n(k) for every k, and sum over k of x(k, l) is the batch: a linear program, whose
-least T is under every step, of data parallelism, pipelines and hybrids alike: they pay for communication and waiting on top.
+devices of type k. Then T >= sum over l of c(k, l) x(k, l) / n(k) for every k, and sum over k of x(k, l) is the batch: a linear
+program, whose least T is under every step, of data parallelism, pipelines and hybrids alike: they pay for communication and waiting
+on top.
 
 Talk. Where batches are split by data parallelism alone, the devices that take part lie in one node, and talk over its link, or in
 several, and then the network is among what they talk over. Each case is the bound that the planner has for devices on one link: it

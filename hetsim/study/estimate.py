@@ -144,7 +144,7 @@ class Estimator:
         return model, tuple(kind for kind in result.sources if kind in used)
 
     def plan(self, costs: CostModel, spec: NetworkSpec) -> PlanningResult:
-        """The best plan of one network. Raises InfeasibleError where none fits, KeyboardInterrupt where that cut the search short."""
+        """The best plan of one network. Raises InfeasibleError where none fits, KeyboardInterrupt where that ended the search."""
         watch = Watch(self.time_limit_s)
         found = search(
             costs,

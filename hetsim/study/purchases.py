@@ -1,8 +1,8 @@
 """The best purchase: every set of devices that a budget, the free slots and the power allow, ruled out by bounds or planned.
 
 A set is not planned when sets that were planned are at least as fast as it can be at all (`hetsim.study.bound`), one for no more
-money and one for no more energy: so both fronts, and the best purchase, are the same as if all had been planned. What was planned is
-kept in a file, line by line, and an interrupted search goes on with it.
+money and one for no more energy: so both fronts, and the best purchase, are the same as if all had been planned. What was
+planned is kept in a file, line by line, and an interrupted search goes on with it.
 """
 
 from __future__ import annotations

@@ -27,6 +27,9 @@ class Limits:
 def all_variants(cluster: Cluster, kinds: Sequence[str], limits: Limits) -> Iterator[Variant]:
     """Every set that can be bought, that of nothing first. Raises InputError where a price or a slot is missing."""
     prices = _prices(cluster, kinds, limits)
+    if limits.power_w is not None and (now_w := busiest_w(cluster)) > limits.power_w:
+        what = f"takes {now_w:,.10g} W at work as it is, more than the limit of {limits.power_w:,.10g} W"
+        raise InputError(Problem("the cluster", what, "Retire something first, or allow more"))
     groups = _alike(cluster)
     free = [(node.slots or len(node.devices)) - len(node.devices) for node in (group[0] for group in groups)]
     if not any(free):
@@ -82,8 +85,8 @@ def _prices(cluster: Cluster, kinds: Sequence[str], limits: Limits) -> dict[str,
     prices = {kind: price.purchase for kind, price in found.items() if price and price.purchase is not None}
     cheapest = min(prices, key=lambda kind: prices[kind])
     if prices[cheapest] > limits.budget:
-        what = f"the budget of {limits.budget:g} buys nothing: the cheapest device, {cheapest}, costs {prices[cheapest]:g}"
-        raise InputError(Problem("the budget", what))
+        what = f"costs {prices[cheapest]:,.10g} and is the cheapest to be had: a budget of {limits.budget:,.10g} buys nothing"
+        raise InputError(Problem(f"device type {cheapest}", what))
     return prices
 
 
