@@ -115,7 +115,7 @@ def _document(session: Session, estimator: Estimator, study: Study, runs: Path) 
 
 
 def _steps(study: Study, document: dict[str, Any], runs: Path) -> list[Step]:
-    """What the page draws: steps on the cluster as it is, measured too where that very plan was run, and on the best variant."""
+    """What the page draws: steps on the cluster as it is and on the best variant, measured too where that very plan was run."""
     measured = {(case["network"], case["plan"]): case for case in reversed(document["held_out_runs"])}
     steps = []
     for row in (study.whole, *(row for row in study.variants if row.variant.name == shown_variant(document))):

@@ -111,7 +111,7 @@ def study_tables(document: Document) -> Iterator[Rows]:
     if document["purchases"] is not None:
         yield _front_table(document)
         if energy := document["purchases"]["energy_front"]:
-            yield _purchase_table(document, "the front of throughput against energy: nothing as frugal is faster", energy)
+            yield _purchase_table(document, "The front of throughput against energy: nothing as frugal is faster", energy)
     if document["hinges"]:
         yield _hinge_table(document)
 
@@ -143,13 +143,13 @@ def _causes_table(document: Document) -> Rows:
         for row in variant["networks"]
     ]
     names = tuple(document["as_it_is"]["networks"][0]["shares"])
-    return Rows("how all devices spend the step", ("variant", "network", "plan"), (*names, "limited by"), tuple(rows))
+    return Rows("How all devices spend the step", ("variant", "network", "plan"), (*names, "limited by"), tuple(rows))
 
 
 def _worth_table(document: Document) -> Rows:
     networks = [row["network"] for row in document["as_it_is"]["networks"]]
     return Rows(
-        "what each device is worth: with it over without it, planned anew",
+        "What each device is worth: with it over without it, planned anew",
         ("device", "of"),
         ("throughput", "90 % interval", *(networks if len(networks) > 1 else ()), f"{document['currency']}/h", "verdict"),
         tuple(
@@ -169,7 +169,7 @@ def _worth_table(document: Document) -> Rows:
 
 def _order_table(document: Document) -> Rows:
     return Rows(
-        "the order in which to retire",
+        "The order in which to retire",
         ("", "device", "of"),
         ("samples/s left", f"{document['currency']} per million samples"),
         tuple(
@@ -191,7 +191,7 @@ def _front_table(document: Document) -> Rows:
     note += f", {found['infeasible']:,} that no plan fits"
     return _purchase_table(
         document,
-        "the front of throughput against money: nothing that costs no more is faster",
+        "The front of throughput against money: nothing that costs no more is faster",
         found["front"],
         note + (", ended early" if found["ended_early"] else ""),
     )
@@ -223,13 +223,13 @@ def _purchase_table(document: Document, title: str, rows: Sequence[Mapping[str, 
 
 def _hinge_table(document: Document) -> Rows:
     return Rows(
-        f"what the advantage of {_percent(document['advantage'])} hinges on",
+        f"What the advantage of {_percent(document['advantage'])} hinges on",
         ("input",),
         ("moved by", "advantage", "flips at"),
         tuple(
             (
                 row["name"],
-                f"{row['down']:.2g} … {row['up']:.2g} x",
+                f"{row['down']:.3g} … {row['up']:.3g} x",
                 f"{_percent(row['at_down'])} … {_percent(row['at_up'])}",
                 NONE if row["flips_at"] is None else f"{row['flips_at']:.2g} x",
             )

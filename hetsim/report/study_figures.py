@@ -25,7 +25,9 @@ def changes_figure(document: Mapping[str, Any]) -> Figure:
             row = figures[name]
             if row["change"] is not None:
                 rows.append((f"{variant['name']}: {name}", row["change"], row["low"], row["high"], colour))
-    return _bars(rows, "What changes", "change against the cluster as it is, %", list(_COLUMNS.items()))
+    shown = {colour for *_, colour in rows}
+    legend = [(name, colour) for name, colour in _COLUMNS.items() if colour in shown]
+    return _bars(rows, "What changes", "change against the cluster as it is, %", legend)
 
 
 def worth_figure(document: Mapping[str, Any]) -> Figure:
@@ -93,7 +95,7 @@ def hinges_figure(document: Mapping[str, Any]) -> Figure:
                 axes.barh(number, value - now, left=now, height=0.56, color=colour)
         axes.axvline(now, color=f.INK, linewidth=0.8)
         axes.axvline(0, color=f.EXCHANGE, linewidth=1.2, linestyle="--")
-        axes.set_xlabel("advantage of the variant, %; left of the dashed line the answer is the other one", fontsize=7.5)
+        axes.set_xlabel("advantage of the variant, %; at the dashed line the answer flips", fontsize=7.5)
         f.add_legend(figure, [("input at its lower end", f.FORWARD), ("at its upper end", f.BACKWARD)])
     return figure
 
@@ -114,6 +116,8 @@ def _bars(
             axes.barh(number, value * 100, height=0.56, color=colour)
             if low is not None and high is not None:
                 axes.plot([low * 100, high * 100], [number, number], color=f.INK, linewidth=1.0)
+        axes.use_sticky_edges = False  # a bar that ends at the frame would have half of its figure cut off
+        axes.margins(x=0.04)
         axes.axvline(0, color=f.INK, linewidth=0.8)
         axes.set_xlabel(label, fontsize=7.5)
         f.add_legend(figure, legend)

@@ -44,7 +44,7 @@ class Step:
     network: str
     predicted: Timeline
     measured: Timeline | None = None
-    """On the cluster as it is, of a run on file of the very plan."""
+    """Of a run on file of the very plan."""
 
     @property
     def file(self) -> str:

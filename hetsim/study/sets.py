@@ -85,7 +85,9 @@ def _prices(cluster: Cluster, kinds: Sequence[str], limits: Limits) -> dict[str,
     prices = {kind: price.purchase for kind, price in found.items() if price and price.purchase is not None}
     cheapest = min(prices, key=lambda kind: prices[kind])
     if prices[cheapest] > limits.budget:
-        what = f"costs {prices[cheapest]:,.10g} and is the cheapest to be had: a budget of {limits.budget:,.10g} buys nothing"
+        what = (
+            f"costs {prices[cheapest]:,.10g} and is the cheapest to be had: a budget of {limits.budget:,.10g} buys nothing"
+        )
         raise InputError(Problem(f"device type {cheapest}", what))
     return prices
 

@@ -58,7 +58,7 @@ def test_the_tables_say_old_and_new(hetsim, scenarios):
     assert done.returncode == 0, done.stderr
     assert "without the K80s: throughput 0.0 %, cost -" in done.stdout
     assert "kWh per million samples" in done.stdout
-    assert "how all devices spend the step" in done.stdout
+    assert "How all devices spend the step" in done.stdout
     (run,) = [name for name in hetsim.runs() if name != "whatif"]
     page = (hetsim.folder / "runs" / run / "report.html").read_text()
     assert "unknown, not zero" in page
