@@ -21,7 +21,7 @@ from hetsim.study.estimate import Estimator
 
 SCENARIO = Path("scenarios/k80_v100.yaml")
 LINKS = ("1 Gbit/s", "10 Gbit/s", "25 Gbit/s", "100 Gbit/s", "25 GB/s", "50 GB/s")
-"""From an old office network to a host's bus and a fast fabric: 100 Gbit/s are 12.5 GB/s, what a host's third-generation bus carries, too."""
+"""From an old office network to a fast fabric: 100 Gbit/s are 12.5 GB/s, about what the bus of a host of those years carries."""
 
 
 def gains() -> dict[str, list[float]]:
