@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -261,3 +262,19 @@ def test_a_frame_for_notebooks(hetsim, scenarios):
     assert frame["throughput_change"][0] == 0
     assert study._repr_html_().startswith("<table")
     json.dumps([str(column) for column in frame.columns])
+
+
+def test_what_was_asked_besides_has_frames_too(hetsim, scenarios):
+    import hetsim as package
+
+    runs = hetsim.folder / "runs"
+    with ThreadPoolExecutor(1) as pool:
+        bought = package.whatif(
+            scenarios / "buy_under_budget.yaml", budget=12000, power_limit_w=3750, executor=pool, runs=runs
+        )
+    frame = bought.front_frame()
+    assert list(frame["purchase"]) == ["nothing", "buy 1 V100 into new1"], "two V100s would take 4,000 W"
+    assert frame["spent_USD"][1] == 6000
+    assert bought._repr_html_().count("<table") == 2
+    worth = package.whatif(scenarios / "mixed_fleet.yaml", worth=True, runs=runs).worth_frame()
+    assert {"device", "gain", "resnet50", "bert", "verdict"} <= set(worth.columns)
