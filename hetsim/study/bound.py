@@ -12,8 +12,9 @@ knows what exchanging gradients takes at least among so many. It depends on numb
 
 Energy. Whatever is owned takes its idle power for the whole step, and work takes what is busy on top. The least energy is a linear
 program over the same x, with T not under the bound of the step. Where batches are split by data parallelism alone, a device works
-on a share no larger than it gets through in the step, and small shares take more for a sample: the least energy of work for each T
-is that of the most frugal types filled first, and T is tried upwards, as long as what is always taken leaves room.
+on a share no larger than it gets through in the step, talking included, and small shares take more for a sample: the least energy
+of work for each T is that of the most frugal types filled first, and T is tried upwards, as long as what is always taken leaves
+room.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from hetsim.hardware import Cluster, Device, Link, Node
 from hetsim.planner.batch_split import whole_chain_buckets
 from hetsim.planner.by_number import ByNumber
 from hetsim.planner.exchange_floor import ExchangeFloor
-from hetsim.planner.share_costs import ShareCosts, share_costs
+from hetsim.planner.share_costs import share_costs
 from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.scenario.types import Search
 from hetsim.workload import Training
@@ -69,11 +70,14 @@ class ClusterBound:
         hosts_w = sum(node.power_w or 0.0 for node in cluster.nodes)
         always_w = hosts_w + sum(w * n for w, n in zip(idle_w, counts, strict=True))
         extra_w = [busy - idle for busy, idle in zip(busy_w, idle_w, strict=True)]
-        if self._talk is not None:
-            return self._talk.least_j(counts, always_w, extra_w, step_s)
-        key = ("energy", counts, always_w, step_s)
+        wired = _is_wired(cluster)
+        key = ("energy", counts, always_w, step_s, wired)
         if key not in self._known:
-            self._known[key] = self._work.least(counts, always_w, extra_w, step_s)
+            self._known[key] = (
+                self._work.least(counts, always_w, extra_w, step_s)
+                if self._talk is None
+                else self._talk.least_j(counts, always_w, extra_w, step_s, wired=wired)
+            )
         return self._known[key]
 
     def _counts(self, devices: Sequence[Device]) -> tuple[int, ...]:
@@ -83,7 +87,7 @@ class ClusterBound:
 
     def _talk_s(self, cluster: Cluster) -> float:
         """The least step of any data parallel split; 0 where that is not known."""
-        if self._talk is None or cluster.wires or any(node.wires for node in cluster.nodes):
+        if self._talk is None or _is_wired(cluster):
             return 0.0
         places = [(self._counts(node.devices), node.link) for node in cluster.nodes]
         if len(places) > 1:
@@ -95,6 +99,11 @@ class ClusterBound:
                 self._known[key] = self._talk.least_s(counts, link)
             steps.append(self._known[key])
         return min(steps)
+
+
+def _is_wired(cluster: Cluster) -> bool:
+    """Whether devices or nodes hang together by wires rather than by one kind of link."""
+    return bool(cluster.wires) or any(node.wires for node in cluster.nodes)
 
 
 class _Work:
@@ -156,7 +165,7 @@ class _Talk:
         self._batch = training.global_batch
         self._types = list(types)
         self._costs = costs
-        self._alone = {kind: _by_time(curves, self._microbatches) for kind, curves in self._curves.items()}
+        self._by_share: dict[tuple[str, int], tuple[Floats, Ints, Floats]] = {}
 
     def least_s(self, counts: Sequence[int], link: Link) -> float:
         """Seconds that a step takes at least on so many devices of each type; infinite where they cannot take the batch."""
@@ -173,34 +182,72 @@ class _Talk:
         )
         return split.low_s * self._costs.least_factor * _SURELY
 
-    def least_j(self, counts: Sequence[int], always_w: float, extra_w: Sequence[float], step_s: float) -> float:
-        """Joules of a step of `step_s` or more: `always_w` all the time, and `extra_w` by type while a device works."""
+    def least_j(
+        self, counts: Sequence[int], always_w: float, extra_w: Sequence[float], step_s: float, *, wired: bool
+    ) -> float:
+        """Joules of a step of `step_s` or more: `always_w` all the time, and `extra_w` by type while a device works.
+
+        `wired`: what talking takes is not known, and counts as nothing.
+        """
         if not np.isfinite(step_s):
             return float("inf")
-        never_less_j = self._work_j(counts, extra_w, float("inf"))
+        never_less_j = self._work_j(counts, extra_w, float("inf"), wired=wired)
+        if not always_w:
+            return never_less_j * _SURELY
         least_j = float("inf")
         while always_w * step_s + never_less_j < least_j:
             longer_s = step_s * _STRIDE
-            least_j = min(least_j, always_w * step_s + self._work_j(counts, extra_w, longer_s))
-            if not always_w:
-                return never_less_j * _SURELY
+            least_j = min(least_j, always_w * step_s + self._work_j(counts, extra_w, longer_s, wired=wired))
             step_s = longer_s
         return least_j * _SURELY
 
-    def _work_j(self, counts: Sequence[int], extra_w: Sequence[float], step_s: float) -> float:
-        """Joules that the batch's work takes on top at least, within steps of `step_s`; infinite where they are too short."""
-        rows = []
-        for name, count, watts in zip(self._types, counts, extra_w, strict=True):
-            if count and name in self._alone:
-                seconds, largest, per_sample_s = self._alone[name]
-                place = int(np.searchsorted(seconds, step_s / self._costs.least_factor, side="right")) - 1
-                if place >= 0:
-                    rows.append((watts * per_sample_s[place] * self._costs.least_factor, count * int(largest[place])))
-        joules, left = 0.0, self._batch
-        for per_sample_j, room in sorted(rows):
-            joules += per_sample_j * min(left, room)
-            left -= min(left, room)
-        return joules if not left else float("inf")
+    def _work_j(self, counts: Sequence[int], extra_w: Sequence[float], step_s: float, *, wired: bool) -> float:
+        """Joules that the batch's work takes on top at least, within steps of `step_s`; infinite where they are too short.
+
+        The more devices take part, the longer they talk and the less each can take: so the fewest that can take the batch count.
+        """
+        for number in range(1, min(sum(counts), self._batch) + 1):
+            rows = []
+            for name, count, watts in zip(self._types, counts, extra_w, strict=True):
+                if count and name in self._curves:
+                    seconds, largest, per_sample_s = self._shares(name, 1 if wired else number)
+                    place = int(np.searchsorted(seconds, step_s / self._costs.least_factor, side="right")) - 1
+                    if place >= 0:
+                        joules = watts * per_sample_s[place] * self._costs.least_factor
+                        rows.append((joules, count, int(largest[place])))
+            most, left = 0, number
+            for _, count, share in sorted(rows, key=lambda row: -row[2]):
+                most += min(left, count) * share
+                left -= min(left, count)
+            if most >= self._batch:
+                return _filled([(joules, count * share) for joules, count, share in rows], self._batch)
+        return float("inf")
+
+    def _shares(self, name: str, number: int) -> tuple[Floats, Ints, Floats]:
+        """Of a device among `number` that take part: least steps with shares of the batch, rising; the largest share within each, and
+        the least work for a sample of any within it."""
+        if (name, number) not in self._by_share:
+            curves = self._curves[name]
+            alone = curves.alone(self._microbatches)
+            steps = alone if number == 1 else curves.together(self._microbatches, self._tails_s(number), curves.update_s)
+            shares = np.concatenate([option.count * np.arange(1, len(option.cost)) for option in alone])
+            steps_s = np.concatenate([option.cost[1:] for option in steps])
+            # Before it starts, a device does not work.
+            work_s = np.concatenate([option.cost[1:] for option in alone]) - curves.start_s
+            order = [place for place in np.argsort(steps_s, kind="stable") if np.isfinite(steps_s[place])]
+            most, least_s = np.maximum.accumulate(shares[order]), np.minimum.accumulate(work_s[order] / shares[order])
+            self._by_share[name, number] = steps_s[order], most, least_s
+        return self._by_share[name, number]
+
+    def _tails_s(self, number: int) -> Floats:
+        """For each bucket, what the exchange of it and all later ones takes at least among `number` devices, on the best link."""
+        cluster = self._costs.cluster
+        sizes = np.asarray(self._bucket_bytes, dtype=float)
+        rooms = [
+            self._on_one_link({self._types[0]: number}, link) for link in {cluster.network, *(n.link for n in cluster.nodes)}
+        ]
+        least = np.min([ExchangeFloor(room).reduce_s(number, sizes) for room in rooms], axis=0)
+        return np.asarray(np.cumsum(least[::-1])[::-1])
 
     def _on_one_link(self, counts: Mapping[str, int], link: Link) -> CostModel:
         """Costs of communication in a node of so many devices."""
@@ -210,16 +257,13 @@ class _Talk:
         return CostModel(self._costs.chain, room, replace(self._costs.table, layers=()))
 
 
-def _by_time(curves: ShareCosts, microbatches: Sequence[int]) -> tuple[Floats, Ints, Floats]:
-    """Least steps with shares of the batch, rising; the largest share within each, and the least work for a sample within it."""
-    options = curves.alone(microbatches)
-    shares = np.concatenate([option.count * np.arange(1, len(option.cost)) for option in options])
-    seconds = np.concatenate([option.cost[1:] for option in options])
-    shares, seconds = shares[np.isfinite(seconds)], seconds[np.isfinite(seconds)]
-    order = np.argsort(seconds, kind="stable")
-    shares, seconds = shares[order], seconds[order]
-    # Before it starts, a device does not work.
-    return seconds, np.maximum.accumulate(shares), np.minimum.accumulate((seconds - curves.start_s) / shares)
+def _filled(rooms: Sequence[tuple[float, int]], samples: int) -> float:
+    """Joules of `samples` in `rooms` of (joules for a sample, most samples), the most frugal first."""
+    joules, left = 0.0, samples
+    for per_sample_j, room in sorted(rooms):
+        joules += per_sample_j * min(left, room)
+        left -= min(left, room)
+    return joules
 
 
 def _speakers(costs: CostModel) -> dict[str, str]:

@@ -126,7 +126,9 @@ def _to_plan(desk: Desk) -> Iterator[Variant]:
 
     offers = desk.offers
     places = range(len(offers))
-    yield from new(0)  # nothing: what all are held against
+    yield from (
+        variant for place in places if not offers[place].variant.edits for variant in new(place)
+    )  # what all are held against
     for place in sorted(places, key=lambda i: (-offers[i].most_per_s, offers[i].spent)):
         if (fastest := desk.fastest) is not None and offers[place].most_per_s <= fastest.samples_per_s * (1 + SAME):
             break

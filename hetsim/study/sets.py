@@ -25,7 +25,7 @@ class Limits:
 
 
 def all_variants(cluster: Cluster, kinds: Sequence[str], limits: Limits) -> Iterator[Variant]:
-    """Every set that can be bought, that of nothing first. Raises InputError where a price or a slot is missing."""
+    """Every set that can be bought, nothing among them. Raises InputError where a price or a slot is missing."""
     prices = _prices(cluster, kinds, limits)
     if limits.power_w is not None and (now_w := busiest_w(cluster)) > limits.power_w:
         what = f"takes {now_w:,.10g} W at work as it is, more than the limit of {limits.power_w:,.10g} W"

@@ -186,7 +186,12 @@ def test_equal_nodes_are_filled_once():
 @pytest.mark.parametrize(
     ("limits", "kinds", "here", "what"),
     [
-        (Limits(100.0), ("new",), cluster(), "the budget of 100 buys nothing: the cheapest device, new, costs 1000"),
+        (
+            Limits(100.0),
+            ("new",),
+            cluster(),
+            "device type new: costs 1,000 and is the cheapest to be had: a budget of 100 buys nothing",
+        ),
         (LIMITS, ("new",), cluster(new_type=replace(NEW, price=None)), "has no purchase price"),
         (LIMITS, ("new",), cluster(slots=None), "has no free slot in any node"),
         (Limits(3000.0, 900.0), ("new",), cluster(new_type=replace(NEW, power=Power())), "the power of new is unknown"),
