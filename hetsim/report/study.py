@@ -55,9 +55,9 @@ def _change_text(document: Document, figures: Mapping[str, Mapping[str, Any]]) -
 def _purchase_answer(document: Document) -> tuple[str, str, str]:
     found, currency = document["purchases"], document["currency"]
     best = found["best"]
-    looked = f"{found['considered']:,} sets of devices fit; {found['ruled_out']:,} were ruled out by bounds."
+    looked = f"The best of {found['considered']:,} sets of devices that fit."
     if found["ended_early"]:
-        looked += " The search was interrupted: this is the best so far."
+        looked += " The search was interrupted: it is the best so far."
     variant = next((row for row in document["variants"] if row["name"] == BEST_PURCHASE), None)
     if variant is None:
         return "Best purchase", "nothing", f"Nothing that the budget buys makes training faster. {looked}"

@@ -224,8 +224,8 @@ class _Talk:
         return float("inf")
 
     def _shares(self, name: str, number: int) -> tuple[Floats, Ints, Floats]:
-        """Of a device among `number` that take part: least steps with shares of the batch, rising; the largest share within each, and
-        the least work for a sample of any within it."""
+        """Of a device among `number` that take part: least steps with shares of the batch, rising; the largest share within each,
+        and the least work for a sample within it."""
         if (name, number) not in self._by_share:
             curves = self._curves[name]
             alone = curves.alone(self._microbatches)
