@@ -47,6 +47,10 @@ bench: $(STAMP)  ## how fast the simulator is on this machine
 bench-planner: $(STAMP)  ## how fast plans are found and how near to the best possible, for 16 to 768 generated devices; a quarter of an hour
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_planner
 
+.PHONY: bench-whatif
+bench-whatif: $(STAMP)  ## how long the best purchase is looked for among thousands of sets of devices; some minutes
+	$(BIN)/python -m benchmarks.bench_whatif
+
 .PHONY: accuracy-live
 accuracy-live: $(STAMP)  ## on this machine: plans of four networks run for real, whether parts add up, transfer, curves, memory; keep it quiet for an hour
 	$(BIN)/python -m benchmarks.matrix_live

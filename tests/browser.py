@@ -1,5 +1,7 @@
 """A page in headless Chromium, served from this machine: what it asks for, and what the browser has to say."""
 
+import html
+import json
 import shutil
 import subprocess
 import threading
@@ -8,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +36,37 @@ def served(folder: Path) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+_LOOK = """<!doctype html><iframe id="page" src="report.html" style="width:%dpx;height:900px"></iframe><script>
+document.getElementById("page").onload = function () {
+  const page = this.contentDocument;
+  const seen = [...page.querySelectorAll("svg")].map(function (svg) {
+    const box = svg.getBoundingClientRect(), shape = svg.querySelector("path, use").getBoundingClientRect();
+    return [svg.getAttribute("aria-label"), box.width, box.height, shape.width + shape.height];
+  });
+  document.body.textContent = "SEEN" + JSON.stringify([page.documentElement.scrollWidth, seen]) + "END";
+};</script>"""
+
+
+def figures_seen(folder: Path, profile: Path, width: int) -> tuple[int, list[list[Any]]]:
+    """(how wide `report.html` of `folder` is at a window of `width`, and label, width, height and size of something drawn of each
+    figure), in pixels."""
+    assert CHROMIUM is not None
+    (folder / "look.html").write_text(_LOOK % width)
+    with served(folder) as (address, _):
+        switches = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={profile}",
+            "--virtual-time-budget=10000",
+        ]
+        command = [CHROMIUM, *switches, "--dump-dom", f"{address}/look.html"]
+        page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    (folder / "look.html").unlink()
+    page_width, seen = json.loads(html.unescape(page.partition("SEEN")[2].partition("END")[0]))
+    return page_width, seen
 
 
 def browse(address: str, profile: Path, *options: str) -> str:

@@ -260,7 +260,8 @@ def validate(
 @app.command(
     epilog="Examples:  hetsim whatif scenarios/retire_k80.yaml   ·   "
     "hetsim whatif scenarios/textbook.yaml --edit 'retire k80-0' --hinges   ·   "
-    "hetsim whatif scenarios/buy_under_budget.yaml --budget 40000"
+    "hetsim whatif scenarios/mixed_fleet.yaml --worth   ·   "
+    "hetsim whatif scenarios/buy_under_budget.yaml --budget 40000 --power-limit '5 kW'"
 )
 def whatif(
     scenario: ScenarioPath,
@@ -279,8 +280,11 @@ def whatif(
     output: Format = "table",
     quiet: Quiet = False,
 ) -> None:
-    """Buy, retire, swap: what each variant of the cluster would change in time, money and energy, each planned anew."""
-    from hetsim.cli.whatif import Question
+    """Buy, retire, swap: what each variant of the cluster would change in time, money and energy, each planned anew.
+
+    Ctrl-C ends a search for purchases with the best so far; the same command goes on with it.
+    """
+    from hetsim.cli.whatif import Question, power_limit_w
     from hetsim.cli.whatif import whatif as ask
 
     question = Question(
@@ -289,7 +293,7 @@ def whatif(
         worth,
         hinges,
         budget,
-        power_limit,
+        power_limit_w(power_limit, budget),
         workers,
         time_limit,
         quiet=quiet,

@@ -88,10 +88,14 @@ Variants = Annotated[
 Worth = Annotated[bool, typer.Option("--worth", help="What each device is worth, and in which order to retire.")]
 Hinges = Annotated[bool, typer.Option("--hinges", help="Which inputs the last variant's advantage hinges on.")]
 Money = Annotated[
-    float | None, typer.Option("--budget", min=0.0, help="Search the best purchase for at most so much money.")
+    float | None,
+    typer.Option("--budget", min=0.0, help="Search the best purchase for at most so much of the scenario's currency."),
 ]
 PowerLimit = Annotated[
-    float | None, typer.Option("--power-limit", min=0.0, help="With --budget: watts of the whole cluster at work.")
+    str | None,
+    typer.Option(
+        "--power-limit", help="With --budget: what the whole cluster may take at work, such as '5 kW'; a bare number: watts."
+    ),
 ]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, max=1024, help="Processes that search; by default one a core.")

@@ -38,15 +38,15 @@ def progress(title: str, *, quiet: bool) -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[what]}"),
     )
     with Progress(*columns, console=console, transient=True, refresh_per_second=2) as bar:
-        task = bar.add_task(title, total=None, what="")
+        task = bar.add_task(title, total=None, what="", count="")
 
         def report(what: str, done: int, total: int) -> None:
-            bar.update(task, what=what, completed=done, total=total)
+            bar.update(task, what=what, completed=done, total=total, count=f"{done:,}/{total:,}")
 
         yield report
 

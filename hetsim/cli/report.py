@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,6 +14,9 @@ from hetsim.cli.output import talk
 from hetsim.errors import Problem, RunDirectoryError
 from hetsim.files import replacing
 from hetsim.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from hetsim.report.study_page import Step
 
 PAGE = "report.html"
 
@@ -32,10 +37,25 @@ def report(path: Path, output: Path | None) -> None:
         return
     if "as_it_is" in result:
         from hetsim.report.page import manifest_facts
-        from hetsim.report.study import write_study_page
+        from hetsim.report.study_page import write_study_page
 
-        write_study_page(output, result, manifest_facts(run.manifest), shlex.join(["hetsim", *run.manifest.argv[1:]]))
+        command = shlex.join(["hetsim", *run.manifest.argv[1:]])
+        write_study_page(output, result, _steps(run, result), manifest_facts(run.manifest), command)
     else:
         with replacing(output) as temporary:
             shutil.copyfile(page, temporary)
     talk(f"wrote {output}")
+
+
+def _steps(run: RunDirectory, document: Mapping[str, Any]) -> list[Step]:
+    """The steps of a study, from its timelines."""
+    from hetsim.report.study_page import AS_IT_IS, Step, shown_variant, step_file
+
+    steps = []
+    for variant in filter(None, (AS_IT_IS, shown_variant(document))):
+        for network in document["layers"]:
+            name = step_file(variant, network)
+            predicted, measured = f"{name}-predicted", f"{name}-measured"
+            found = run.timeline(measured) if measured in run.timelines else None
+            steps.append(Step(variant, network, run.timeline(predicted), found))
+    return steps

@@ -41,10 +41,11 @@ def curves_figure(curves: Sequence[BatchCurve], title: str) -> Figure:
         for curve in curves
     ]
     lines.sort(key=lambda line: -line[1][-1])
+    right_in = max(2.0, f.LETTER_IN * max((len(curve.device_type) for curve in curves), default=0) + 1.0)
     unit, scale = f.unit_of(max((value for _, values in lines for value in values), default=1.0))
     with f.new_figure(width_in, height_in) as figure:
         f.add_text(figure, f.MARGIN_IN, 0.34, title, fontsize=12, fontweight="bold")
-        axes = f.add_axes(figure, left_in, 0.6, width_in - left_in - 2.0, height_in - 1.1)
+        axes = f.add_axes(figure, left_in, 0.6, width_in - left_in - right_in, height_in - 1.1)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         for number, (curve, values) in enumerate(lines):

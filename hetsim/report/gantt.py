@@ -39,6 +39,17 @@ _REPLICA_GAP = 0.35
 
 
 @dataclass(frozen=True, slots=True)
+class Panel:
+    """One step of one plan."""
+
+    name: str
+    timeline: Timeline
+    plan: Plan
+    predicted_s: float | None = None
+    """Of a measured step: what was predicted for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Row:
     """One device's row: its place, and what is drawn in it."""
 
@@ -56,31 +67,37 @@ def draw_gantt(predicted: Timeline, measured: Timeline | None, plan: Plan, path:
 
 def gantt_figure(predicted: Timeline, measured: Timeline | None, plan: Plan, title: str) -> Figure:
     """The same as a figure."""
-    panels = [("predicted", predicted)] + ([("measured", measured)] if measured is not None else [])
-    rows = {name: _rows(timeline, plan) for name, timeline in panels}
-    heights = {name: (group[-1].top + 1 if group else 1) for name, group in rows.items()}
-    row_in = min(0.46, max(0.2, 5.0 / sum(heights.values())))
-    longest = max((len(row.device) for group in rows.values() for row in group), default=0)
+    panels = [Panel("predicted", predicted, plan)]
+    panels += [Panel("measured", measured, plan, predicted.step_s)] if measured is not None else []
+    return panels_figure(panels, title, [str(plan)])
+
+
+def panels_figure(panels: Sequence[Panel], title: str, notes: Sequence[str]) -> Figure:
+    """Steps one above the other on one axis of time; `notes` are lines below the title."""
+    rows = [_rows(panel.timeline, panel.plan) for panel in panels]
+    heights = [group[-1].top + 1 if group else 1 for group in rows]
+    row_in = min(0.46, max(0.2, 5.0 / sum(heights)))
+    longest = max((len(row.device) for group in rows for row in group), default=0)
     left_in = f.MARGIN_IN + f.LETTER_IN * max(longest, 4)
-    plan_lines = textwrap.wrap(str(plan), 128)
-    top_in = 0.4 + 0.15 * len(plan_lines)
+    note_lines = [line for note in notes for line in textwrap.wrap(note, 128)]
+    top_in = 0.4 + 0.15 * len(note_lines)
     panel_in = 0.45
-    height_in = top_in + sum(panel_in + row_in * height for height in heights.values()) + 0.5
-    end_s = max(timeline.step_s for _, timeline in panels) or 1e-9
+    height_in = top_in + sum(panel_in + row_in * height for height in heights) + 0.5
+    end_s = max(panel.timeline.step_s for panel in panels) or 1e-9
     with f.new_figure(_WIDTH_IN, height_in) as figure:
         f.add_text(figure, f.MARGIN_IN, 0.34, title, fontsize=12, fontweight="bold")
-        f.add_text(figure, f.MARGIN_IN, 0.42, "\n".join(plan_lines), fontsize=7.5, color=f.SOFT, va="top", linespacing=1.35)
+        f.add_text(figure, f.MARGIN_IN, 0.42, "\n".join(note_lines), fontsize=7.5, color=f.SOFT, va="top", linespacing=1.35)
         width_in = _WIDTH_IN - left_in - _RIGHT_IN
-        for number, (name, timeline) in enumerate(panels):
+        for number, (panel, group, height) in enumerate(zip(panels, rows, heights, strict=True)):
             top_in += panel_in
-            axes = f.add_axes(figure, left_in, top_in, width_in, row_in * heights[name])
+            axes = f.add_axes(figure, left_in, top_in, width_in, row_in * height)
             points_per_ns = width_in * 72 / (end_s * 1e9 * 1.02)
-            for row in rows[name]:
-                _draw_row(axes, row, row_in, points_per_ns, timeline.step_s)
-            _dress(axes, rows[name], heights[name], end_s, last=number == len(panels) - 1)
-            _mark_step(axes, name, timeline.step_s, predicted.step_s if name == "measured" else None, row_in)
-            top_in += row_in * heights[name]
-        f.add_legend(figure, _legend({colour for group in rows.values() for row in group for colour, _ in row.strips}))
+            for row in group:
+                _draw_row(axes, row, row_in, points_per_ns, panel.timeline.step_s)
+            _dress(axes, group, height, end_s, last=number == len(panels) - 1)
+            _mark_step(axes, panel.name, panel.timeline.step_s, panel.predicted_s, row_in)
+            top_in += row_in * height
+        f.add_legend(figure, _legend({colour for group in rows for row in group for colour, _ in row.strips}))
     return figure
 
 
@@ -183,7 +200,8 @@ def _mark_step(axes: Axes, name: str, step_s: float, predicted_s: float | None, 
     if predicted_s is not None and step_s:
         axes.axvline(predicted_s * 1e9, color=f.INK, linewidth=0.9, linestyle=(0, (3, 2)))
         note = f"dashed: the prediction, {format_percent(predicted_s / step_s - 1, sign=True)}"
-        axes.annotate(note, (0, 1), (62, 5), fontsize=8, color=f.SOFT, **above)
+        beside = 10 + 5.6 * len(name)
+        axes.annotate(note, (0, 1), (beside, 5), fontsize=8, color=f.SOFT, **above)
     top = -0.06 / row_in
     axes.plot([step_s * 1e9] * 2, [axes.get_ylim()[0], top], color=f.INK, linewidth=1.2, clip_on=False)
     text = format_seconds(step_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,25 +34,30 @@ def draw_plan(plan: Plan, chain: Chain, path: Path) -> None:
 
 
 def plan_figure(plan: Plan, chain: Chain) -> Figure:
+    """The same as a figure."""
+    return split_figure(plan, [layer.name for layer in chain.layers], f"{chain.name}: who does what")
+
+
+def split_figure(plan: Plan, layers: Sequence[str], title: str) -> Figure:
     """Each device a row: the layers it holds as a bar along the chain; beside it each replica's share of the batch."""
     tops = _tops(plan)
     height = max(tops.values()) + 1
-    named = len(chain) <= _MOST_LAYER_NAMES
+    named = len(layers) <= _MOST_LAYER_NAMES
     lines = textwrap.wrap(str(plan), 128)
     top_in = 0.8 + 0.15 * len(lines)
-    foot_in = 0.25 + (0.055 * max(len(layer.name) for layer in chain.layers) if named else 0.2)
+    foot_in = 0.25 + (0.055 * max(map(len, layers)) if named else 0.2)
     left_in = f.MARGIN_IN + f.LETTER_IN * max(map(len, tops)) + 0.15
     layers_in = 0.64 * (_WIDTH_IN - left_in)
     shares_left_in = left_in + layers_in + 0.35
     with f.new_figure(_WIDTH_IN, top_in + _ROW_IN * height + foot_in) as figure:
-        f.add_text(figure, f.MARGIN_IN, 0.34, f"{chain.name}: who does what", fontsize=12, fontweight="bold")
+        f.add_text(figure, f.MARGIN_IN, 0.34, title, fontsize=12, fontweight="bold")
         f.add_text(figure, f.MARGIN_IN, 0.42, "\n".join(lines), fontsize=7.5, color=f.SOFT, va="top", linespacing=1.35)
-        layers = f.add_axes(figure, left_in, top_in, layers_in, _ROW_IN * height)
-        _draw_layers(layers, plan, chain, tops, named=named)
+        held = f.add_axes(figure, left_in, top_in, layers_in, _ROW_IN * height)
+        _draw_layers(held, plan, layers, tops, named=named)
         width_in = _WIDTH_IN - f.MARGIN_IN - shares_left_in
         shares = f.add_axes(figure, shares_left_in, top_in, width_in, _ROW_IN * height)
         _draw_shares(shares, plan, tops)
-        for axes, text in ((layers, "layers"), (shares, f"share of the {plan.global_batch} samples")):
+        for axes, text in ((held, "layers"), (shares, f"share of the {plan.global_batch} samples")):
             axes.set_ylim(height, 0)
             axes.spines["bottom"].set_visible(False)
             axes.annotate(text, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontweight="bold")
@@ -70,22 +76,22 @@ def _tops(plan: Plan) -> dict[str, float]:
     return tops
 
 
-def _draw_layers(axes: Axes, plan: Plan, chain: Chain, tops: dict[str, float], *, named: bool) -> None:
+def _draw_layers(axes: Axes, plan: Plan, layers: Sequence[str], tops: dict[str, float], *, named: bool) -> None:
     margin = (1 - _BAR) / 2
-    axes.set_xlim(0, len(chain))
+    axes.set_xlim(0, len(layers))
     axes.set_yticks([top + 0.5 for top in tops.values()], list(tops))
     for top in tops.values():
-        axes.add_patch(_box(0, top + margin, len(chain), f.TRACK))
+        axes.add_patch(_box(0, top + margin, len(layers), f.TRACK))
     for replica in plan.replicas:
         for stage in replica.stages:
             for device in stage.group:
                 top = tops[device] + margin
                 axes.add_patch(_box(stage.start, top, stage.stop - stage.start, f.BACKWARD))
-                if len(chain) <= 60:
+                if len(layers) <= 60:
                     inner = range(stage.start + 1, stage.stop)
                     axes.vlines(list(inner), top, top + _BAR, color=f.PAPER, linewidth=0.6)
     if named:
-        axes.set_xticks([n + 0.5 for n in range(len(chain))], [layer.name for layer in chain.layers], rotation=90)
+        axes.set_xticks([n + 0.5 for n in range(len(layers))], list(layers), rotation=90)
     axes.tick_params(axis="x", labelsize=7, labelcolor=f.SOFT)
 
 

@@ -1,30 +1,15 @@
-"""What a what-if shows: tables on the terminal, and one HTML page, both made from its JSON document alone."""
+"""What a what-if says: its answers and its tables, made from its JSON document alone, for the terminal and for the page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from hetsim.files import write_text
 from hetsim.report.tables import Rows, print_tables
 from hetsim.report.text import NONE
 from hetsim.units import format_percent
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-TEMPLATE = "study.html.jinja"
-
 Document = Mapping[str, Any]
-
-ASSUMPTIONS = (
-    "Every variant is planned anew: a bought device with the old split would be no answer.",
-    "The global batch stays as it is, so training is mathematically the same on every variant.",
-    "Everything that the cluster owns is paid for, whether the plan uses it or not; purchases are written off evenly.",
-    "A figure for which a price or a power is missing is unknown, not zero.",
-    "Intervals hold 90 % of what the costs' errors allow; those of two variants are drawn together, so that common errors cancel.",
-)  # fmt: skip
 
 
 def print_study(document: Document) -> None:
@@ -32,56 +17,12 @@ def print_study(document: Document) -> None:
     print_tables(*(part for pair in ((one, "") for one in _parts(document)) for part in pair))
 
 
-def write_study_page(path: Path, document: Document, facts: Mapping[str, str], command: str) -> None:
-    """Write the page: answer, tables, figures, assumptions, provenance. It fetches nothing and runs nothing."""
-    from hetsim.report.figures import svg_markup
-    from hetsim.report.page import rendered
-
-    pictures = [
-        {"svg": svg_markup(figure, key=f"f{number}", label=label), "caption": label}
-        for number, (figure, label) in enumerate(_figures(document))
-    ]
-    page = rendered(
-        TEMPLATE,
-        {},
-        document=document,
-        answers=answers(document),
-        tables=list(_tables(document)),
-        pictures=pictures,
-        plans=list(_plans(document)),
-        assumptions=[*ASSUMPTIONS, *_transferred(document)],
-        facts=facts,
-        command=command,
-    )
-    write_text(path, page)
-
-
 def answers(document: Document) -> list[tuple[str, str, str]]:
-    """(title, the one figure, a sentence) of each thing that was asked."""
-    rows = []
-    for variant in document["variants"]:
-        figures = {row["name"]: row for row in variant["figures"]}
-        throughput, cost = figures["throughput"], figures["cost"]
-        sentence = f"From {_number(throughput['old'])} to {_number(throughput['new'])} samples/s"
-        sentence += f" ({_interval(throughput)})." if throughput["low"] is not None else "."
-        if cost["change"] is not None:
-            sentence += (
-                f" A million samples cost {_number(cost['new'])} {document['currency']} instead of {_number(cost['old'])}."
-            )
-        if (back := figures.get("pays back after")) is not None:
-            sentence += f" Pays back after {_shown(back['new'])} hours of training." if back["new"] is not None else ""
-        rows.append((variant["name"], f"{_percent(throughput['change'])} throughput", sentence))
+    """(title, what it comes to in a few words, a sentence or two) of each thing that was asked."""
+    rows = [_purchase_answer(document)] if document["purchases"] is not None else []
+    rows += [_variant_answer(document, row) for row in document["variants"] if row["name"] != BEST_PURCHASE]
     if document["worth"]:
-        retire = [row["device"] for row in document["worth"] if row["verdict"] == "retire"]
-        kept = [row["device"] for row in document["worth"] if row["verdict"] == "keep"]
-        said = f"Worth keeping: {', '.join(kept) or 'none for certain'}."
-        rows.append(("What to retire", ", ".join(retire) or "nothing", said))
-    found = document["purchases"]
-    if found is not None:
-        best = found["best"]
-        looked = f"{found['considered']:,} sets of devices fit; {found['ruled_out']:,} were ruled out by a bound."
-        what = f"{_number(best['samples_per_s'])} samples/s for {_number(best['spent'])} {document['currency']}. {looked}"
-        rows.append(("Best purchase", "; ".join(best["edits"]) or "buy nothing", what))
+        rows.append(_worth_answer(document))
     if document["hinges"]:
         flips = [row for row in document["hinges"] if row["flips_at"] is not None]
         said = "; ".join(f"{row['name']} were {row['flips_at']:.2g} times what it is" for row in flips)
@@ -91,16 +32,74 @@ def answers(document: Document) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _variant_answer(document: Document, variant: Mapping[str, Any]) -> tuple[str, str, str]:
+    figures = {row["name"]: row for row in variant["figures"]}
+    known = [(name, figures[name]["change"]) for name in ("throughput", "cost", "energy")]
+    headline = ", ".join(f"{name} {_percent(change)}" for name, change in known if change is not None)
+    return variant["name"], headline, _change_text(document, figures)
+
+
+def _change_text(document: Document, figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a variant changes, in sentences."""
+    throughput, cost, back = figures["throughput"], figures["cost"], figures.get("pays back after")
+    text = f"From {_number(throughput['old'])} to {_number(throughput['new'])} samples/s ({_interval(throughput)})."
+    if cost["change"] is not None:
+        text += f" A million samples cost {_number(cost['new'])} {document['currency']} instead of {_number(cost['old'])}."
+    if back is None or back["new"] is None:
+        return text
+    if isinstance(back["new"], str):
+        return f"{text} It never pays back."
+    return f"{text} It pays back after {_number(back['new'])} hours of training, {back['new'] / _YEAR_H:.2g} years without a pause."
+
+
+def _purchase_answer(document: Document) -> tuple[str, str, str]:
+    found, currency = document["purchases"], document["currency"]
+    best = found["best"]
+    looked = f"The best of {found['considered']:,} sets of devices that fit."
+    if found["ended_early"]:
+        looked += " The search was interrupted: it is the best so far."
+    variant = next((row for row in document["variants"] if row["name"] == BEST_PURCHASE), None)
+    if variant is None:
+        return "Best purchase", "nothing", f"Nothing that the budget buys makes training faster. {looked}"
+    figures = {row["name"]: row for row in variant["figures"]}
+    text = f"{_percent(figures['throughput']['change'])} throughput for {_number(best['spent'])} {currency}."
+    return "Best purchase", "; ".join(best["edits"]), f"{text} {_change_text(document, figures)} {looked}"
+
+
+def _worth_answer(document: Document) -> tuple[str, str, str]:
+    by_verdict = {
+        verdict: ", ".join(f"{row['device']} ({row['count']} x {row['type']} in {row['node']})" for row in rows)
+        for verdict in ("keep", "indifferent", "retire")
+        if (rows := [row for row in document["worth"] if row["verdict"] == verdict])
+    }
+    headline = "; ".join(f"{verdict}: {devices}" for verdict, devices in by_verdict.items())
+    text = "Each by itself, with all others kept."
+    if order := document["retire_in_this_order"]:
+        last, whole = order[-1], document["as_it_is"]
+        many = f"all {len(order)}" if len(order) > 1 else "that one"
+        text += f" In order, the first to retire is {order[0]['device']}; without {many} of the list below"
+        text += f" {_number(last['samples_per_s'])} of {_number(whole['samples_per_s'])} samples/s are left"
+        if last["per_million"] is not None and whole["per_million"] is not None:
+            text += f", and a million samples cost {_number(last['per_million'])} {document['currency']}"
+            text += f" instead of {_number(whole['per_million'])}"
+        text += "."
+    return "What each device is worth", headline, text
+
+
+BEST_PURCHASE = "the best purchase"
+"""Name of the variant that a search for purchases ends in."""
+
+_YEAR_H = 365 * 24.0
 _STEADY = "No single input that was looked at makes it flip."
 
 
 def _parts(document: Document) -> Iterator[Any]:
     for title, figure, sentence in answers(document):
         yield f"{title}: {figure}. {sentence}"
-    yield from _tables(document)
+    yield from study_tables(document)
 
 
-def _tables(document: Document) -> Iterator[Rows]:
+def study_tables(document: Document) -> Iterator[Rows]:
     for variant in document["variants"]:
         yield _variant_table(variant)
     if document["variants"]:
@@ -111,6 +110,8 @@ def _tables(document: Document) -> Iterator[Rows]:
         yield _order_table(document)
     if document["purchases"] is not None:
         yield _front_table(document)
+        if energy := document["purchases"]["energy_front"]:
+            yield _purchase_table(document, "The front of throughput against energy: nothing as frugal is faster", energy)
     if document["hinges"]:
         yield _hinge_table(document)
 
@@ -142,13 +143,13 @@ def _causes_table(document: Document) -> Rows:
         for row in variant["networks"]
     ]
     names = tuple(document["as_it_is"]["networks"][0]["shares"])
-    return Rows("how all devices spend the step", ("variant", "network", "plan"), (*names, "limited by"), tuple(rows))
+    return Rows("How all devices spend the step", ("variant", "network", "plan"), (*names, "limited by"), tuple(rows))
 
 
 def _worth_table(document: Document) -> Rows:
     networks = [row["network"] for row in document["as_it_is"]["networks"]]
     return Rows(
-        "what each device is worth: with it over without it, planned anew",
+        "What each device is worth: with it over without it, planned anew",
         ("device", "of"),
         ("throughput", "90 % interval", *(networks if len(networks) > 1 else ()), f"{document['currency']}/h", "verdict"),
         tuple(
@@ -168,7 +169,7 @@ def _worth_table(document: Document) -> Rows:
 
 def _order_table(document: Document) -> Rows:
     return Rows(
-        "the order in which to retire",
+        "The order in which to retire",
         ("", "device", "of"),
         ("samples/s left", f"{document['currency']} per million samples"),
         tuple(
@@ -186,10 +187,19 @@ def _order_table(document: Document) -> Rows:
 
 def _front_table(document: Document) -> Rows:
     found = document["purchases"]
-    note = f"{found['considered']} sets of devices, {found['ruled_out']} ruled out by a bound"
-    note += f", {found['infeasible']} that no plan fits"
+    note = f"{found['considered']:,} sets of devices, {found['ruled_out']:,} ruled out by bounds"
+    note += f", {found['infeasible']:,} that no plan fits"
+    return _purchase_table(
+        document,
+        "The front of throughput against money: nothing that costs no more is faster",
+        found["front"],
+        note + (", ended early" if found["ended_early"] else ""),
+    )
+
+
+def _purchase_table(document: Document, title: str, rows: Sequence[Mapping[str, Any]], note: str = "") -> Rows:
     return Rows(
-        "the front of throughput against money",
+        title,
         ("purchase",),
         (
             f"spent, {document['currency']}",
@@ -205,54 +215,27 @@ def _front_table(document: Document) -> Rows:
                 _shown(row["per_million"]),
                 _shown(row["kwh_per_million"]),
             )
-            for row in found["front"]
+            for row in rows
         ),
-        note=note + (", ended early" if found["ended_early"] else ""),
+        note=note,
     )
 
 
 def _hinge_table(document: Document) -> Rows:
     return Rows(
-        f"what the advantage of {_percent(document['advantage'])} hinges on",
+        f"What the advantage of {_percent(document['advantage'])} hinges on",
         ("input",),
         ("moved by", "advantage", "flips at"),
         tuple(
             (
                 row["name"],
-                f"{row['down']:.2g} … {row['up']:.2g} x",
+                f"{row['down']:.3g} … {row['up']:.3g} x",
                 f"{_percent(row['at_down'])} … {_percent(row['at_up'])}",
                 NONE if row["flips_at"] is None else f"{row['flips_at']:.2g} x",
             )
             for row in document["hinges"]
         ),
     )
-
-
-def _plans(document: Document) -> Iterator[tuple[str, str, str, float | None]]:
-    """(variant, network, plan, gap)"""
-    for variant in (document["as_it_is"], *document["variants"]):
-        for row in variant["networks"]:
-            yield variant["name"], row["network"], row["plan"], row["gap"]
-
-
-def _transferred(document: Document) -> list[str]:
-    kinds = {
-        kind for v in (document["as_it_is"], *document["variants"]) for row in v["networks"] for kind in row["transferred"]
-    }
-    return [f"Never measured, priced by transfer from others: {', '.join(sorted(kinds))}."] if kinds else []
-
-
-def _figures(document: Document) -> Iterator[tuple[Figure, str]]:
-    from hetsim.report.study_figures import changes_figure, front_figure, hinges_figure, worth_figure
-
-    if document["variants"]:
-        yield changes_figure(document), "What each variant changes, with 90 % intervals"
-    if document["worth"]:
-        yield worth_figure(document), "What the throughput gains by each device, with 90 % intervals"
-    if document["purchases"] is not None:
-        yield front_figure(document), "Every purchase that was planned: throughput against money; the line is the front"
-    if document["hinges"]:
-        yield hinges_figure(document), "How the advantage of the variant moves with each input"
 
 
 def _number(value: float) -> str:
@@ -266,10 +249,19 @@ def _shown(value: float | str | None) -> str:
 def _percent(value: float | str | None) -> str:
     if value is None:
         return NONE
-    return "all of it" if isinstance(value, str) else format_percent(value, sign=True)
+    return "all of it" if isinstance(value, str) else _signed(value)
 
 
 def _interval(row: Mapping[str, Any]) -> str:
     if isinstance(row["low"], str):
         return NONE
-    return f"{format_percent(row['low'], sign=True)} to {format_percent(row['high'], sign=True)}"
+    return f"{_signed(row['low'])} to {_signed(row['high'])}"
+
+
+def _signed(share: float) -> str:
+    """As a percentage with its sign; what is no change has none."""
+    return format_percent(share, sign=True) if abs(share) >= _LEAST_SHOWN else format_percent(0.0)
+
+
+_LEAST_SHOWN = 0.0005
+"""Less is shown as 0.0 %."""

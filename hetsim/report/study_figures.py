@@ -25,7 +25,9 @@ def changes_figure(document: Mapping[str, Any]) -> Figure:
             row = figures[name]
             if row["change"] is not None:
                 rows.append((f"{variant['name']}: {name}", row["change"], row["low"], row["high"], colour))
-    return _bars(rows, "What changes", "change against the cluster as it is, %", list(_COLUMNS.items()))
+    shown = {colour for *_, colour in rows}
+    legend = [(name, colour) for name, colour in _COLUMNS.items() if colour in shown]
+    return _bars(rows, "What changes", "change against the cluster as it is, %", legend)
 
 
 def worth_figure(document: Mapping[str, Any]) -> Figure:
@@ -45,25 +47,35 @@ def worth_figure(document: Mapping[str, Any]) -> Figure:
 
 
 def front_figure(document: Mapping[str, Any]) -> Figure:
-    """Throughput against money: every purchase planned as a dot, the front as steps."""
+    """Throughput against money and, where it is known, against energy: every purchase planned as a dot, the fronts as steps."""
     found = document["purchases"]
+    panels = [("spent", f"spent, {document['currency']}", found["front"])]
+    if found["energy_front"]:
+        panels.append(("kwh_per_million", "kWh per million samples", found["energy_front"]))
+    width_in = (_WIDTH_IN - f.MARGIN_IN) / len(panels)
     with f.new_figure(_WIDTH_IN, 4.2) as figure:
-        f.add_text(figure, f.MARGIN_IN, 0.34, "Throughput against money", fontsize=12, fontweight="bold")
-        axes = f.add_axes(figure, 1.0, 0.7, _WIDTH_IN - 1.0 - f.MARGIN_IN, 2.85)
-        axes.grid(color=f.GRID, linewidth=0.6)
-        axes.tick_params(labelsize=7.5)
-        spent, samples_per_s = zip(*found["planned"], strict=True)
-        axes.scatter(spent, samples_per_s, s=14, color=f.FORWARD, edgecolors=f.BACKWARD, linewidths=0.4)
-        front = found["front"]
-        axes.step(
-            [row["spent"] for row in front],
-            [row["samples_per_s"] for row in front],
-            where="post",
-            color=f.EXCHANGE,
-            linewidth=1.6,
-        )
-        axes.set_xlabel(f"spent, {document['currency']}", fontsize=7.5)
-        axes.set_ylabel("samples/s", fontsize=7.5)
+        against = "money and energy" if len(panels) > 1 else "money"
+        f.add_text(figure, f.MARGIN_IN, 0.34, f"Throughput against {against}", fontsize=12, fontweight="bold")
+        for number, (key, label, front) in enumerate(panels):
+            axes = f.add_axes(figure, 0.9 + number * width_in, 0.7, width_in - 0.9, 2.85)
+            axes.grid(color=f.GRID, linewidth=0.6)
+            axes.tick_params(labelsize=7.5)
+            planned = [row for row in found["planned"] if row[key] is not None]
+            axes.scatter(
+                [row[key] for row in planned],
+                [row["samples_per_s"] for row in planned],
+                s=14,
+                color=f.FORWARD,
+                edgecolors=f.BACKWARD,
+                linewidths=0.4,
+            )
+            places, rates = [row[key] for row in front], [row["samples_per_s"] for row in front]
+            axes.step(places, rates, where="post", color=f.EXCHANGE, linewidth=1.6)
+            axes.scatter(places, rates, s=22, color=f.EXCHANGE, zorder=3)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.4g}" if value < 10_000 else f"{value:,.0f}")
+            axes.set_xlabel(label, fontsize=7.5)
+            if number == 0:
+                axes.set_ylabel("samples/s", fontsize=7.5)
         f.add_legend(figure, [("planned", f.FORWARD), ("front", f.EXCHANGE)])
     return figure
 
@@ -83,7 +95,7 @@ def hinges_figure(document: Mapping[str, Any]) -> Figure:
                 axes.barh(number, value - now, left=now, height=0.56, color=colour)
         axes.axvline(now, color=f.INK, linewidth=0.8)
         axes.axvline(0, color=f.EXCHANGE, linewidth=1.2, linestyle="--")
-        axes.set_xlabel("advantage of the variant, %; left of the dashed line the answer is the other one", fontsize=7.5)
+        axes.set_xlabel("advantage of the variant, %; at the dashed line the answer flips", fontsize=7.5)
         f.add_legend(figure, [("input at its lower end", f.FORWARD), ("at its upper end", f.BACKWARD)])
     return figure
 
@@ -104,6 +116,8 @@ def _bars(
             axes.barh(number, value * 100, height=0.56, color=colour)
             if low is not None and high is not None:
                 axes.plot([low * 100, high * 100], [number, number], color=f.INK, linewidth=1.0)
+        axes.use_sticky_edges = False  # a bar that ends at the frame would have half of its figure cut off
+        axes.margins(x=0.04)
         axes.axvline(0, color=f.INK, linewidth=0.8)
         axes.set_xlabel(label, fontsize=7.5)
         f.add_legend(figure, legend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def load_scenario(path: Path) -> Scenario:
     specs = tuple(spec for spec in networks if spec is not None)
     if cluster is not None:
         _check_batches(reader, specs, cluster)
+        _check_buy(reader, what_if.get("buy", ()), cluster)
     reader.finish()
     assert whole is not None
     assert cluster is not None
@@ -83,6 +85,21 @@ def _check_version(document: Document) -> None:
                 f"This hetsim reads version {VERSION} only",
             )
         )
+
+
+def _check_buy(reader: Reader, kinds: Sequence[str], cluster: Cluster) -> None:
+    """What can be bought is a device type with a price."""
+    for number, kind in enumerate(kinds):
+        keys = ("what_if", "buy", number)
+        if kind not in cluster.device_types:
+            mend = (
+                did_you_mean(kind, cluster.device_types)
+                + f". Or describe it: cluster.device_types.{kind}: {{catalogue: NAME}}"
+            )
+            reader.fault(keys, f'got "{kind}", which is no device type of the cluster', mend)
+        elif (price := cluster.device_types[kind].price) is None or price.purchase is None:
+            mend = f"Write it: cluster.device_types.{kind}.price: {{purchase: 9000, life: 4 years}}"
+            reader.fault(keys, f'got "{kind}", which has no purchase price', mend)
 
 
 def _conditions(reader: Reader, cluster: Cluster | None) -> Conditions:

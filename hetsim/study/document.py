@@ -30,7 +30,10 @@ def study_document(study: Study) -> dict[str, Any]:
             "ruled_out": found.ruled_out,
             "infeasible": found.infeasible,
             "ended_early": found.ended_early,
-            "planned": [[row.spent, row.samples_per_s] for row in found.purchases],
+            "planned": [
+                {"spent": row.spent, "samples_per_s": row.samples_per_s, "kwh_per_million": row.kwh_per_million}
+                for row in found.purchases
+            ],
             "best": asdict(found.best),
             "front": [asdict(row) for row in found.front],
             "energy_front": [asdict(row) for row in found.energy_front],

@@ -62,17 +62,28 @@ class Variant:
 def edited(cluster: Cluster, texts: Sequence[str], name: str = "") -> Variant:
     """`cluster` after the edits `texts`, in their order. Raises InputError that names the first edit that cannot be made."""
     variant = Variant(name or "; ".join(texts), cluster, tuple(texts))
+    gone: dict[str, str] = {}
+    """Name of a device or node -> the edit that took it out."""
     for text in texts:
+        before = variant
         try:
             variant = _edit(variant, " ".join(text.split()))
         except (InputError, ValueError) as error:
             what, mend = (
                 (error.problems[0].what, error.problems[0].help) if isinstance(error, InputError) else (str(error), "")
             )
+            if missing := [word for word in re.findall(_NAME, text) if word in gone]:
+                what, mend = f'"{missing[0]}" is not there any more: the edit "{gone[missing[0]]}" took it out', ""
             raise InputError(Problem(f'edit "{text}"', what, mend)) from None
+        gone |= dict.fromkeys(_names(before.cluster) - _names(variant.cluster), text)
+        gone = {name: edit for name, edit in gone.items() if name not in _names(variant.cluster)}
     if not variant.cluster.devices:
         raise InputError(Problem(f'edits "{"; ".join(texts)}"', "leave no device in the cluster"))
     return variant
+
+
+def _names(cluster: Cluster) -> set[str]:
+    return {device.name for device in cluster.devices} | {node.name for node in cluster.nodes}
 
 
 def _edit(variant: Variant, text: str) -> Variant:
@@ -262,7 +273,7 @@ def _node(cluster: Cluster, name: str) -> Node:
     known = {node.name: node for node in cluster.nodes}
     if name not in known:
         raise InputError(
-            Problem("", f'there is no node "{name}"', did_you_mean(name, known) or "For a new one: into new NAME")
+            Problem("", f'there is no node "{name}"', f"{did_you_mean(name, known)} For a new one: into new NAME")
         )
     return known[name]
 

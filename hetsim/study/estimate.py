@@ -147,16 +147,20 @@ class Estimator:
     def plan(self, costs: CostModel, spec: NetworkSpec) -> PlanningResult:
         """The plan of the shortest step of one network: all of a cluster is paid for, used or not, whatever plans are chosen by.
 
-        Raises InfeasibleError where none fits.
+        Raises InfeasibleError where none fits, KeyboardInterrupt where that ended the search.
         """
-        return search(
+        watch = Watch(self.time_limit_s)
+        found = search(
             costs,
             spec.training,
             replace(self.scenario.search, objective=SHORTEST_STEP),
             lambda plan: least_step_s(plan, costs),
             settle=lambda plan: shared_step_s(plan, costs),
-            watch=Watch(self.time_limit_s),
+            watch=watch,
         )
+        if watch.stopped:
+            raise KeyboardInterrupt  # two clusters, one of them planned in haste, say nothing about each other
+        return found
 
     def estimate(self, variant: Variant, *, interval: bool = True) -> Estimate:
         """Everything about one variant; without `interval` its only draw is the prediction, which takes half the time.

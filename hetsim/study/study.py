@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from hetsim.economics import pay_back_h
@@ -80,9 +80,39 @@ class Study:
             )
         return pd.DataFrame(rows)
 
+    def worth_frame(self) -> pd.DataFrame:
+        """One row a kind of device in a node, as in `Worth`; the gain of each network in a column of its own."""
+        return _frame({k: v for k, v in asdict(row).items() if k != "by_network"} | row.by_network for row in self.worths)
+
+    def front_frame(self) -> pd.DataFrame:
+        """One row a purchase of the front of throughput against money, the cheapest first; none without a budget."""
+        rows = self.found.front if self.found else ()
+        currency = self.scenario.economics.currency
+        return _frame(
+            {
+                "purchase": "; ".join(row.edits) or "nothing",
+                f"spent_{currency}": row.spent,
+                "samples_per_s": row.samples_per_s,
+                f"{currency}_per_million_samples": row.per_million,
+                "kwh_per_million_samples": row.kwh_per_million,
+            }
+            for row in rows
+        )
+
+    def hinges_frame(self) -> pd.DataFrame:
+        """One row an input, the largest swing first, as in `Hinge`: factors, and the advantage of the variant at both."""
+        return _frame(asdict(row) for row in self.hinges)
+
     def _repr_html_(self) -> str:
-        """The frame, for notebooks."""
-        return str(self.to_frame().to_html(index=False))
+        """All frames that have rows, for notebooks."""
+        frames = (self.to_frame(), self.worth_frame(), self.front_frame(), self.hinges_frame())
+        return "".join(str(frame.to_html(index=False)) for frame in frames if len(frame))
+
+
+def _frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(list(rows))
 
 
 def _figures(study: Study, new: Estimate) -> Iterator[Figure]:
