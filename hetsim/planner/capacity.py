@@ -1,11 +1,13 @@
 """How many samples a replica of any shape takes in a given time, at most: what packing replicas rests on.
 
 For every shape (how many places of each kind) and microbatch size a table holds the least step for some numbers of microbatches: a
-bound that costs nothing, for a first look (`holdings` looks closer). With weights w(k) = 1 / (the whole chain on kind k), no cut lets the sum of w t over the stages fall under
-`work` = sum over layers of the least w times the layer's time; and a stage with l others behind it has a bracket (see
-`replica_split`) of at least (M - 1 - phi l) t, phi being the largest share that a forward has of a layer. So the largest bracket is
-at least work / sum of w / (M - 1 - phi l), most where the fastest places have most stages behind them. It grows by at least
-work / sum of w with each microbatch. A microbatch's way through all stages takes no less than each layer on its fastest kind.
+bound that costs nothing, for a first look (`holdings` looks closer).
+
+With weights w(k) = 1 / (the whole chain on kind k), no cut lets the sum of w t over the stages fall under `work` = sum over layers
+of the least w times the layer's time; and a stage with l others behind it has a bracket (see `replica_split`) of at least
+(M - 1 - phi l) t, phi being the largest share that a forward has of a layer. So the largest bracket is at least
+work / sum of w / (M - 1 - phi l), most where the fastest places have most stages behind them. It grows by at least work / sum of w
+with each microbatch. A microbatch's way through all stages takes no less than each layer on its fastest kind, and the best links.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Effort:
     """Pipelines that are solved exactly."""
 
     replicas: int = 800
-    """Replicas of hybrids that are."""
+    """Cuts of single replicas that are looked for."""
 
     sets: int = 48
     """Sets of devices on which the shortest step is searched, where plans are chosen by what they cost."""
