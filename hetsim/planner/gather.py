@@ -52,7 +52,7 @@ class Effort:
     pipelines: int = 80
     """Pipelines that are solved exactly."""
 
-    replicas: int = 800
+    replicas: int = 1200
     """Cuts of single replicas that are looked for."""
 
     sets: int = 48
