@@ -182,23 +182,25 @@ def pair_cases(name: str, folder: Path, budget_s: float, networks: Sequence[str]
     yield from run_cases(f"full + {PAIRS[name]}", session, planned, plans, folder / name)
 
 
-def crowded_cases(name: str, folder: Path) -> Iterator[Case]:
-    """Cases in which devices share cores, on the costs that were measured for the first pair: nothing of them was fitted."""
+def crowded_cases(name: str, folder: Path, budget_s: float) -> Iterator[Case]:
+    """Cases in which devices share cores; calibrated as they are, and at the very shares of their plans."""
+    from calibration.points import plan_points
+
     cores = usable_cores()
     full, capped = ([[cores[place]] for place in places] for places in CROWDED[name])
     path = folder / f"{name.replace(' ', '-')}.yaml"
-    text = SCENARIO.format(name=name.replace(" ", "-"), isa=PAIRS["sse"], full=full, capped=capped)
-    tables = folder / "costs" / "matrix-sse"
-    for network in ("conv", "gpt"):
-        text = text.replace(f"  {network}: {{", f"  {network}: {{costs: {tables.resolve() / f'{network}.csv'}, ")
-    write_text(path, text)
+    write_text(path, SCENARIO.format(name=name.replace(" ", "-"), isa=PAIRS["sse"], full=full, capped=capped))
     session = Session(path, ["conv", "gpt"], folder / "costs")
-    planned = {spec.name: plan_network(session, spec) for spec in session.scenario.networks}
     plans = {
         network: {f"{name}, plan {number}": Plan.parse(row) for number, row in enumerate(rows, 1)}
         for (cluster, network), rows in CROWDED_PLANS.items()
         if cluster == name
     }
+    measure(session, curve_points(session), budget_s, quiet=False)
+    shares = {network: list(plan_points(rows.values(), session.scenario.cluster)) for network, rows in plans.items()}
+    measure(session, shares, budget_s, quiet=False)
+    session.calibration.check_speed()
+    planned = {spec.name: plan_network(session, spec) for spec in session.scenario.networks}
     yield from run_cases(name, session, planned, plans, folder / name.replace(" ", "-"))
 
 
@@ -382,7 +384,7 @@ def main() -> int:
         if name in PAIRS:
             rows += pair_cases(name, options.folder, options.budget, options.networks)
         else:
-            rows += crowded_cases(name, options.folder)
+            rows += crowded_cases(name, options.folder, options.budget)
         write_cases(options.folder / "cases.csv", rows)
     draw(rows, options.folder / "matrix.svg")
     sys.stdout.write(report(rows))

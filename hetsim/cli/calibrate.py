@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, print_table, talk
+from hetsim.cli.probe import measure_runtime
 from hetsim.cli.progress import progress
 from hetsim.cli.session import Session
 from hetsim.costs.residuals import add_residuals, corrections, residuals_of_run
@@ -82,11 +83,12 @@ def curve_points(session: Session) -> dict[str, list[Point]]:
 
 
 def measure(session: Session, points: dict[str, list[Point]], budget_s: float, *, quiet: bool) -> None:
-    """Measure what is missing of `points`, with a bar on stderr."""
+    """Measure what is missing of `points`, the links and the runtime, with a bar on stderr."""
     from calibration.coordinator import Effort
 
     with progress("calibrating", quiet=quiet) as report:
         session.calibration.measure(points, Effort(budget_s=budget_s), report)
+    measure_runtime(session, quiet=quiet)
 
 
 def _show_gaps(session: Session, points: dict[str, list[Point]], budget_s: float, output: OutputFormat) -> None:

@@ -177,7 +177,8 @@ class _Step:
             del self.computing[device]
             done.succeed()
 
-        self.computing[device] = self.sharing.start(duration_ns, cores or {}, 1.0, end, self.pace[device])
+        crowd = self.prices.crowd.get(device, 1.0)
+        self.computing[device] = self.sharing.start(duration_ns, cores or {}, 1.0, end, self.pace[device], crowd)
         return done
 
     def _disturb(self, disturbance: Disturbance, leader: str) -> Process:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hetsim.costs import CostModel, Estimate
 from hetsim.costs.model import FEW_IN_FLIGHT
@@ -83,6 +83,9 @@ class Prices:
     cores: Mapping[str, Mapping[Resource, float]]
     """Device -> the processor cores that it computes on, where another device of the plan computes there too."""
 
+    crowd: Mapping[str, float] = field(default_factory=dict)
+    """Device in `cores` -> what its computation takes of a core on which another computes meanwhile, over what it takes alone."""
+
 
 def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
     """The price of every action of `plan`. Raises CostError where the table lacks a cost."""
@@ -115,11 +118,12 @@ def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
             last_backward[key] = _parts(plan_buckets, stage, last_s, costs)
             for kind, target, size_bytes in _messages(number, replica, costs):
                 post_s = costs.post_send_s(stage.device, size_bytes)
-                post_ns[*key, kind] = _ns(post_s)
+                post_ns[*key, kind] = _ns(costs.handle_send_s(stage.device, size_bytes))
                 # A message is timed from the call that posts it, so what the call takes is not counted again.
                 send[*key, kind] = _flow(costs.message(stage.group, target, size_bytes), costs, without_s=post_s)
                 answer = Kind.RECV_B if kind is Kind.SEND_F else Kind.RECV_F
-                post_ns[*key, answer] = _ns(costs.post_receive_s(stage.device, size_bytes))
+                post_ns[*key, answer] = _ns(costs.handle_receive_s(stage.device, size_bytes))
+    cores = _shared_cores(plan, costs)
     phases = [costs.exchange(plan.exchange, _holders(plan, bucket), bucket.size_bytes) for bucket in plan_buckets]
     return Prices(
         start_ns,
@@ -131,7 +135,8 @@ def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
         any(post_ns.values()),
         tuple(tuple(tuple(_flow(traffic, costs) for traffic in phase) for phase in row) for row in phases),
         tuple(sum(_ns(_alone_s(phase, costs)) for phase in row) for row in phases),
-        _shared_cores(plan, costs),
+        cores,
+        {device: costs.crowd_factor(device) for device in cores},
     )
 
 
@@ -230,7 +235,7 @@ def _parts(
         elapsed_s += layer_s
         ready = [b for b in plan_buckets if b.first_layer == layer and stage.device in b.segment.devices]
         if ready:
-            elapsed_s += sum(costs.bucket_s(stage.device, b.size_bytes) for b in ready)
+            elapsed_s += sum(costs.bucket_s(stage.device, b.size_bytes, b.tensors) for b in ready)
             parts.append(BackwardPart(_ns(elapsed_s), tuple(b.index for b in ready)))
             elapsed_s = sum(costs.beside_reduce_s(stage.device, b.size_bytes) for b in ready) if layer > stage.start else 0.0
     if not parts or plan_buckets[parts[-1].ready[-1]].first_layer > stage.start:
