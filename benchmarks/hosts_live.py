@@ -1,8 +1,8 @@
 """How well predictions hold across two hosts, over links of unlike bandwidth: `python -m benchmarks.hosts_live`.
 
-The hosts are network namespaces of this machine, a full core in one and a capped core in the other; `tc tbf` limits the link between
-them. For each bandwidth `hetsim validate` calibrates, plans, writes its predictions down, runs the plans and compares. Prints
-Markdown. Needs root, ip and tc; keep the machine quiet, it takes a quarter of an hour.
+The hosts are network namespaces of this machine, a full core in one and a capped core in the other; `tc tbf` limits the link
+between them. For each bandwidth `hetsim validate` calibrates, plans, writes its predictions down, runs the plans and compares. It
+prints Markdown. Needs root, ip and tc; keep the machine quiet, it takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.matrix_live import cell
 from benchmarks.namespaces import Hosts
+from benchmarks.publish import add_option, machine, publish
 from hetsim.errors import RunError
 from hetsim.files import write_text
 from hetsim.scenario.local import usable_cores
@@ -94,6 +95,7 @@ def main() -> int:
     parser.add_argument(
         "--only", nargs="*", choices=list(RATES), help="only these links; of the others, what is in the folder"
     )
+    add_option(parser)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for rate in options.only or RATES:
@@ -101,6 +103,7 @@ def main() -> int:
     files = {rate: options.folder / f"{rate}.json" for rate in RATES}
     found = {rate: json.loads(file.read_text())["cases"] for rate, file in files.items() if file.exists()}
     sys.stdout.write(report(found))
+    publish(options.publish, "hosts", f"{machine()}\n\n{report(found)}")
     return 0
 
 

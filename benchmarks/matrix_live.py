@@ -2,8 +2,8 @@
 
 `python -m benchmarks.matrix_live` calibrates, plans, writes all predictions down, runs the plans for real with their steps in
 alternation, and then runs them once more for a few steps: two measurements of one case against each other are the floor, below
-which no prediction can be trusted. It prints Markdown and writes `cases.csv` and figures. Keep the machine quiet: it takes
-three quarters of an hour.
+which no prediction can be trusted. It prints Markdown and writes `cases.csv` and figures. With `--only` and `--networks` it
+measures a part and keeps the other parts of an earlier start. Keep the machine quiet: all of it takes three quarters of an hour.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from scipy.stats import spearmanr
 
+from benchmarks.publish import add_option, machine, publish
 from hetsim.attribution import causes
 from hetsim.cli.calibrate import curve_points, measure
 from hetsim.cli.output import talk
@@ -212,7 +213,7 @@ def run_cases(
         (network, kind, planned[network].predict(plan)) for network, rows in plans.items() for kind, plan in rows.items()
     ]
     document = predictions_document(session.scenario.name, written)
-    write_text(folder / "predictions.json", json.dumps(document, indent=1, default=str))
+    write_text(folder / f"predictions-{'-'.join(plans)}.json", json.dumps(document, indent=1, default=str))
     different = {network: {str(plan): plan for plan in rows.values()} for network, rows in plans.items()}
     times = []
     for steps, label in ((STEPS, "first"), (AGAIN_STEPS, "again")):
@@ -378,17 +379,35 @@ def main() -> int:
     parser.add_argument("--networks", nargs="*", help="only these networks, on the pairs of cores")
     parser.add_argument("--from-cases", type=Path, help="run nothing; report what this file of cases has")
     parser.add_argument("--only", nargs="*", choices=[*PAIRS, *CROWDED], help="only these clusters")
+    add_option(parser)
     options = parser.parse_args()
-    rows: list[Case] = read_cases(options.from_cases) if options.from_cases else []
-    for name in () if rows else options.only or [*PAIRS, *CROWDED]:
+    kept = options.from_cases or options.folder / "cases.csv"
+    rows = read_cases(kept) if kept.exists() else []
+    for name in () if options.from_cases else options.only or [*PAIRS, *CROWDED]:
         if name in PAIRS:
-            rows += pair_cases(name, options.folder, options.budget, options.networks)
+            new = list(pair_cases(name, options.folder, options.budget, options.networks))
         else:
-            rows += crowded_cases(name, options.folder, options.budget)
+            new = list(crowded_cases(name, options.folder, options.budget))
+        rows = in_order([*_others(rows, new), *new])
         write_cases(options.folder / "cases.csv", rows)
     draw(rows, options.folder / "matrix.svg")
     sys.stdout.write(report(rows))
+    if options.publish:
+        publish(options.publish, "matrix", f"{machine()}\n\n{report(rows)}")
+        draw(rows, options.publish.parent / "figures" / "matrix.svg")
     return 0
+
+
+def in_order(rows: Sequence[Case]) -> list[Case]:
+    """The cases by cluster, in the order in which they are measured."""
+    order = [*(f"full + {isa}" for isa in PAIRS.values()), *CROWDED]
+    return sorted(rows, key=lambda case: order.index(case.cluster))
+
+
+def _others(rows: Sequence[Case], new: Sequence[Case]) -> list[Case]:
+    """Those of `rows` whose cluster and network `new` does not measure again."""
+    again = {(case.cluster, case.network) for case in new}
+    return [case for case in rows if (case.cluster, case.network) not in again]
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ def time_beside(
     reduce_bytes: Sequence[int],
     device: torch.device,
 ) -> dict[tuple[str, int], list[float]]:
-    """(operation, bytes) -> seconds that this rank's work took longer, one for each repeat; all `ranks`, which make up `group`, call
-    it together.
+    """(operation, bytes) -> seconds that this rank's work took longer, one for each repeat; all `ranks`, which make up `group`,
+    call it together.
 
     Messages go from each rank of even place to the next one, and back.
     """

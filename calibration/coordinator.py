@@ -24,7 +24,6 @@ from calibration.workers import Workers
 from hetsim.costs import CostTable, Operation
 from hetsim.costs.files import write_layer_costs, write_transfer_costs
 from hetsim.economics import Power
-from hetsim.hardware import Device
 from hetsim.scenario.types import Scenario
 from hetsim.workload import Chain
 

@@ -49,8 +49,8 @@ class Point:
 
 
 def curve_points(spec: NetworkSpec, search: Search, cluster: Cluster) -> tuple[Point, ...]:
-    """The points of the batch curves: plain steps, steps with several microbatches in flight as pipelines have them, the whole batch
-    on one device while the others rest, and an even share of it on devices that share cores."""
+    """The points of the batch curves: plain steps, steps with several microbatches in flight as pipelines have them, the whole
+    batch on one device while the others rest, and an even share of it on devices that share cores."""
     kinds = [kind.name for kind in cluster.used_types]
     plain = [Point.of(dict.fromkeys(kinds, size)) for size in curve_microbatches(spec, search)]
     batch = spec.training.global_batch

@@ -46,22 +46,26 @@ def measure_runtime(session: Session, *, quiet: bool) -> None:
         return
     from executor.job import RunRequest
     from executor.launch import run as launch
+    from executor.results import results_in
 
     training = Training(SAMPLES, dtype=session.scenario.networks[0].training.dtype)
     spec = NetworkSpec("probe", training, zoo="mlp", arguments={"features": WIDTH, "width": WIDTH, "depth": DEPTH})
+    logs = session.directory / "logs" / "probe"
     with progress("looking at the runtime", quiet=quiet) as report:
-        measurements = launch(
+        launch(
             [RunRequest(str(plan), plan) for plan in plans],
             spec,
             session.built_chain(spec),
             session.scenario.cluster,
             measure=replace(session.scenario.measure, steps=STEPS, lead_in_steps=1),
-            log_dir=session.directory / "logs" / "probe",
+            log_dir=logs,
             seed=session.scenario.seed,
             on_progress=lambda p: report(p.name, p.step, p.steps),
         )
     types = {device.name: device.type for device in session.scenario.cluster.devices}
-    session.calibration.keep_runtime(handling_rows([m.timeline for m in measurements], types))
+    results = results_in(logs)
+    timelines = [timeline for number in range(len(plans)) for timeline in results.timelines(number)]
+    session.calibration.keep_runtime(handling_rows(timelines, types))
 
 
 def probe_plans(cluster: Cluster) -> list[Plan]:

@@ -247,8 +247,8 @@ class CostModel:
         return self._own_work_s("post_send", device, size_bytes)
 
     def handle_send_s(self, device: str, size_bytes: int) -> float:
-        """Seconds that a message to be sent keeps the device's processor from computing: the call, and what a real pipeline was seen
-        to take beyond it; 0 where nobody measured either."""
+        """Seconds that a message to be sent keeps the device's processor from computing: the call, and what a real pipeline was
+        seen to take beyond it; 0 where nobody measured either."""
         return self._handling_s("handle_send", "post_send", device, size_bytes)
 
     def handle_receive_s(self, device: str, size_bytes: int) -> float:

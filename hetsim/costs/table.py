@@ -48,9 +48,9 @@ Operation = Literal[
     "beside_reduce",
 ]
 """What a transfer row times: one message to a neighbour; a sum over a group, and its like, by the bytes of the whole; or what a
-device's own processor spends: on packing gradients into a bucket, and on each tensor in it; on handing a message over and on posting a
-receive, the bare call and all that stands between two computations of a real pipeline; on beginning a step; and how much longer it
-computes beside a message that it sends or receives, or beside a sum."""
+device's own processor spends: on packing gradients into a bucket, and on each tensor in it; on handing a message over and on
+posting a receive, the bare call and all that stands between two computations of a real pipeline; on beginning a step; and how much
+longer it computes beside a message that it sends or receives, or beside a sum."""
 
 
 @dataclass(frozen=True, slots=True)
