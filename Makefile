@@ -49,15 +49,16 @@ bench-planner: $(STAMP)  ## how fast plans are found and how near to the best po
 
 .PHONY: accuracy-live
 accuracy-live: $(STAMP)  ## on this machine: plans of four networks run for real, whether parts add up, transfer, curves, memory; keep it quiet for an hour
-	$(BIN)/python -m benchmarks.matrix_live
+	$(BIN)/python -m benchmarks.matrix_live --publish docs/accuracy.md
+	$(BIN)/python -m benchmarks.hosts_live --publish docs/accuracy.md
 	$(BIN)/python -m benchmarks.closing_live --folder runs/accuracy
 	$(BIN)/python -m benchmarks.transfer_live --folder runs/accuracy
 	$(BIN)/python -m benchmarks.curves_live
 	$(BIN)/hetsim calibrate scenarios/mixed_cpu.yaml
 	$(BIN)/python -m benchmarks.memory_live
-	$(BIN)/python -m benchmarks.recording_live
+	$(BIN)/python -m benchmarks.recording_live --publish docs/accuracy.md
 	$(BIN)/python -m benchmarks.whatif_live
 
 .PHONY: faults
 faults: $(STAMP)  ## what a user sees when a run goes wrong; best as root
-	$(BIN)/python -m benchmarks.faults_live
+	$(BIN)/python -m benchmarks.faults_live --publish docs/accuracy.md

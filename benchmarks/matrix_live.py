@@ -388,7 +388,7 @@ def main() -> int:
             new = list(pair_cases(name, options.folder, options.budget, options.networks))
         else:
             new = list(crowded_cases(name, options.folder, options.budget))
-        rows = in_order([*_others(rows, new), *new])
+        rows = joined(rows, new)
         write_cases(options.folder / "cases.csv", rows)
     draw(rows, options.folder / "matrix.svg")
     sys.stdout.write(report(rows))
@@ -398,16 +398,12 @@ def main() -> int:
     return 0
 
 
-def in_order(rows: Sequence[Case]) -> list[Case]:
-    """The cases by cluster, in the order in which they are measured."""
-    order = [*(f"full + {isa}" for isa in PAIRS.values()), *CROWDED]
-    return sorted(rows, key=lambda case: order.index(case.cluster))
-
-
-def _others(rows: Sequence[Case], new: Sequence[Case]) -> list[Case]:
-    """Those of `rows` whose cluster and network `new` does not measure again."""
+def joined(rows: Sequence[Case], new: Sequence[Case]) -> list[Case]:
+    """`new`, and those of `rows` whose cluster and network it does not measure again; by cluster."""
     again = {(case.cluster, case.network) for case in new}
-    return [case for case in rows if (case.cluster, case.network) not in again]
+    order = [*(f"full + {isa}" for isa in PAIRS.values()), *CROWDED]
+    kept = [case for case in rows if (case.cluster, case.network) not in again]
+    return sorted([*kept, *new], key=lambda case: order.index(case.cluster))
 
 
 if __name__ == "__main__":

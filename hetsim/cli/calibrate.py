@@ -101,6 +101,7 @@ def _show_gaps(session: Session, points: dict[str, list[Point]], budget_s: float
                 "microbatches": dict(point.microbatches),
                 "in_flight": point.in_flight,
                 "alone": point.alone,
+                "crowd": point.crowd,
             }
             for network, rows in gaps.items()
             for point in rows

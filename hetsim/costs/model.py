@@ -151,6 +151,11 @@ class CostModel:
         resting = sum(other not in working for other in others) / len(others) if others else 0.0
         return 1 + (alone - 1) * resting
 
+    def shares_core(self, device: str) -> bool:
+        """Whether another device of the cluster computes on a core of `device`."""
+        cores = set(self.cluster.cores_of(device))
+        return any(cores & set(self.cluster.cores_of(other.name)) for other in self.cluster.devices if other.name != device)
+
     def crowd_factor(self, device: str) -> float:
         """What computation on `device` takes of its core while another device uses the core in between, over what it takes by
         itself; 1 where nobody measured it."""

@@ -14,8 +14,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hetsim.hardware.run_queue import waited_ns
-
 if TYPE_CHECKING:
     import torch
 
@@ -65,12 +63,11 @@ class Canary:
 
     def _once_s(self) -> float:
         self._settle()
-        start_ns, waited_before_ns = time.perf_counter_ns(), waited_ns()
+        start_ns = time.perf_counter_ns()
         for model, values, parameters in self._work:
             self._torch.autograd.grad(model(values).sum(), parameters)
         self._settle()
-        # Another device may share the core: what it takes of it says nothing of the core's speed.
-        return (time.perf_counter_ns() - start_ns - (waited_ns() - waited_before_ns)) / 1e9
+        return (time.perf_counter_ns() - start_ns) / 1e9
 
     def _settle(self) -> None:
         if self._device.type != "cpu":
