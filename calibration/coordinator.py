@@ -316,7 +316,8 @@ class Calibration:
     def _layer_key(self, network: str, device_type: str, microbatch: int, point: Point) -> str:
         kind = "crowd" if point.crowd else "alone" if point.alone else "layers"
         crowd = [(device.type, device.cores) for device in sharing(self._scenario.cluster)] if point.crowd else []
-        return digest(kind, *crowd, self._network_key(network), self._prints[device_type], microbatch, point.in_flight)
+        what = (self._network_key(network), device_type, self._prints[device_type], microbatch, point.in_flight)
+        return digest(kind, *crowd, *what)
 
     def _link_key(self) -> str:
         return digest("links", self._places(), self._prints, self._link_sizes(), list(get_args(Operation)))

@@ -8,7 +8,8 @@ pipeline. So that no plan is fitted that is then predicted, the network is one o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from hetsim.cli.progress import progress
 from hetsim.cli.session import Session
 from hetsim.costs.table import Operation
+from hetsim.errors import CalibrationError, RankError
 from hetsim.hardware import Cluster
 from hetsim.plan import Plan
 from hetsim.scenario.types import NetworkSpec
@@ -40,7 +42,7 @@ _HANDLED: dict[Kind, Operation] = {
 
 
 def measure_runtime(session: Session, *, quiet: bool) -> None:
-    """Run the probe where nobody has on this cluster, and keep what it showed. Raises RankError where a rank fails."""
+    """Run the probe where nobody has on this cluster, and keep what it showed. Raises CalibrationError where a rank fails."""
     plans = probe_plans(session.scenario.cluster)
     if not plans or not session.calibration.missing_runtime():
         return
@@ -51,7 +53,7 @@ def measure_runtime(session: Session, *, quiet: bool) -> None:
     training = Training(SAMPLES, dtype=session.scenario.networks[0].training.dtype)
     spec = NetworkSpec("probe", training, zoo="mlp", arguments={"features": WIDTH, "width": WIDTH, "depth": DEPTH})
     logs = session.directory / "logs" / "probe"
-    with progress("looking at the runtime", quiet=quiet) as report:
+    with _told_as_calibration(), progress("looking at the runtime", quiet=quiet) as report:
         launch(
             [RunRequest(str(plan), plan) for plan in plans],
             spec,
@@ -66,6 +68,14 @@ def measure_runtime(session: Session, *, quiet: bool) -> None:
     results = results_in(logs)
     timelines = [timeline for number in range(len(plans)) for timeline in results.timelines(number)]
     session.calibration.keep_runtime(handling_rows(timelines, types))
+
+
+@contextmanager
+def _told_as_calibration() -> Iterator[None]:
+    try:
+        yield
+    except RankError as error:
+        raise CalibrationError(error.problems) from error
 
 
 def probe_plans(cluster: Cluster) -> list[Plan]:
