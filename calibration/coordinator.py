@@ -245,16 +245,22 @@ class Calibration:
         cluster = self._scenario.cluster
         sizes = dict(point.microbatches)
         crowd = [device for device in cluster.devices if device.type in sizes]
-        found: dict[str, dict[str, list[list[float]]]] = {d.name: {"apart_s": [], "crowd_s": []} for d in crowd}
+        told = {kind: next(d.name for d in sharing(cluster) if d.type == kind) for kind in sizes}
+        found: dict[str, dict[str, list[list[float]]]] = {kind: {"apart_s": [], "crowd_s": []} for kind in sizes}
         for _ in range(CROWD_ROUNDS):
+            apart: dict[str, list[float]] = {}
             for group in [*turns(cluster, crowd), crowd]:
                 self._rest(workers)
                 commands = {d.name: {"do": "share", "network": network, "microbatch": sizes[d.type]} for d in group}
-                for name, cpu_s in workers.ask(commands).items():
-                    found[name]["crowd_s" if group is crowd else "apart_s"].append(cpu_s)
+                together = workers.ask(commands)
+                if group is not crowd:
+                    apart = together | apart
+            for kind, name in told.items():
+                found[kind]["apart_s"].append(apart[name])
+                found[kind]["crowd_s"].append(together[name])
         self._rest(workers)
         for kind, size in sizes.items():
-            self._keep("crowd", network, kind, size, point, found[representatives(cluster)[kind].name])
+            self._keep("crowd", network, kind, size, point, found[kind])
 
     def _keep(
         self, what: str, network: str, device_type: str, microbatch: int, point: Point, told: Mapping[str, Any]

@@ -196,7 +196,7 @@ def _crowd_cost(row: Mapping[str, Any]) -> LayerCost:
     The two were timed in turns, so that they are at one speed of the machine.
     """
     crowd_s, apart_s = ([_median(mine) for mine in row[key]] for key in ("crowd_s", "apart_s"))
-    ratios = [crowded / apart for crowded, apart in zip(crowd_s, apart_s, strict=False)]
+    ratios = [crowded / apart for crowded, apart in zip(crowd_s, apart_s, strict=True)]
     summary = summarise(ratios)
     spread = summary.spread if math.isfinite(summary.spread) else 1.0
     apart = _median(apart_s)

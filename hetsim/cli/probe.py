@@ -21,8 +21,8 @@ from hetsim.errors import CalibrationError, RankError
 from hetsim.hardware import Cluster
 from hetsim.plan import Plan
 from hetsim.scenario.types import NetworkSpec
-from hetsim.schedule import Kind
-from hetsim.timeline import Span, Timeline
+from hetsim.schedule import Action, Kind
+from hetsim.timeline import Timeline
 from hetsim.workload import Training
 
 WIDTH, DEPTH = 512, 8
@@ -103,7 +103,8 @@ def handling_rows(timelines: list[Timeline], types: Mapping[str, str]) -> list[d
     """
     found: dict[tuple[Operation, str], list[float]] = defaultdict(list)
     for timeline in timelines:
-        last = max((span for span in timeline.spans if span.kind is Kind.BACKWARD), key=_stage).device
+        backwards = (span for span in timeline.spans if span.kind is Kind.BACKWARD)
+        last = max(backwards, key=lambda span: Action.parse(span.action).stage).device
         for operation, seconds in _gaps(timeline, last):
             found[operation, types[last]].append(seconds)
         first = min((span for span in timeline.spans if span.kind is Kind.FORWARD), key=lambda span: span.start_ns)
@@ -112,10 +113,6 @@ def handling_rows(timelines: list[Timeline], types: Mapping[str, str]) -> list[d
         {"operation": operation, "group": [kind], "size_bytes": MESSAGE_BYTES, "seconds": seconds}
         for (operation, kind), seconds in found.items()
     ]
-
-
-def _stage(span: Span) -> int:
-    return int(span.action[: len(span.action) - len(span.action.lstrip("0123456789"))])
 
 
 def _gaps(timeline: Timeline, device: str) -> list[tuple[Operation, float]]:
