@@ -62,8 +62,8 @@ def exchanges(timeline: Timeline) -> dict[str, list[Interval]]:
     return rows
 
 
-def exposed_s(timeline: Timeline, plan: Plan) -> dict[str, float]:
-    """Device -> seconds in which a message or an exchange of its own is under way and it does not compute."""
+def busy_and_exposed_ns(timeline: Timeline, plan: Plan) -> dict[str, tuple[int, int]]:
+    """Device -> nanoseconds in which it computes, and in which it does not while a message or exchange of its own is under way."""
     communication = defaultdict(list, exchanges(timeline))
     for message in messages(timeline, plan):
         communication[message.send.device].append(message.travel)
@@ -71,7 +71,8 @@ def exposed_s(timeline: Timeline, plan: Plan) -> dict[str, float]:
     rows = {}
     for device in timeline.devices:
         computing = _union((s.start_ns, s.end_ns) for s in timeline.spans if s.device == device and s.lane == "compute")
-        rows[device] = (_length(_union([*computing, *communication[device]])) - _length(computing)) / 1e9
+        busy_ns = _length(computing)
+        rows[device] = busy_ns, _length(_union([*computing, *communication[device]])) - busy_ns
     return rows
 
 

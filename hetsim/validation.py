@@ -8,7 +8,7 @@ from typing import Any
 
 from hetsim.actions import ActionError, action_errors
 from hetsim.attribution import Cause
-from hetsim.communication import exposed_s
+from hetsim.communication import busy_and_exposed_ns
 from hetsim.measurement import Measurement
 from hetsim.plan import Plan
 from hetsim.schedule import Kind
@@ -148,11 +148,11 @@ def compare(scenario: str, cases: Iterable[Case], even_label: str) -> Validation
 def phases(plan: Plan, predicted: Timeline, measured: Timeline) -> tuple[Phase, ...]:
     """What each device spends its step on, predicted beside measured; the phases of a device add up to the step."""
     rows = []
-    exposed = [exposed_s(line, plan) for line in (predicted, measured)]
+    spent_ns = [busy_and_exposed_ns(line, plan) for line in (predicted, measured)]
     for device in predicted.devices:
         for phase, kinds in PHASES.items():
             rows.append(Phase(device, phase, predicted.busy_s(device, *kinds), measured.busy_s(device, *kinds)))
-        talking = [found.get(device, 0.0) for found in exposed]
+        talking = [found.get(device, (0, 0))[1] / 1e9 for found in spent_ns]
         idle = [line.step_s - line.busy_s(device) for line in (predicted, measured)]
         rows.append(Phase(device, "exposed communication", *talking))
         rows.append(Phase(device, "waiting", *(rest - part for rest, part in zip(idle, talking, strict=True))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from hetsim.communication import exposed_s
+from hetsim.communication import busy_and_exposed_ns
 from hetsim.costs import CostTable
 from hetsim.plan import Plan
 from hetsim.report.rows import BatchCurve, CostSummary, DeviceRow
@@ -19,13 +19,13 @@ def ordered_devices(timeline: Timeline, plan: Plan) -> tuple[str, ...]:
 
 def summarise_devices(timeline: Timeline, plan: Plan, *, network: str, case: str, label: str) -> tuple[DeviceRow, ...]:
     """How each device spends the step of `timeline`; `label` says whether it is predicted or measured."""
-    exposed = exposed_s(timeline, plan)
-    step_s = timeline.step_s
+    spent_ns = busy_and_exposed_ns(timeline, plan)
+    step_ns = max((span.end_ns for span in timeline.spans), default=0)
     rows = []
     for device in ordered_devices(timeline, plan):
-        busy_s = timeline.busy_s(device)
-        parts_s = (busy_s, exposed[device], step_s - busy_s - exposed[device])
-        rows.append(DeviceRow(network, case, label, device, *(part_s / step_s if step_s else 0.0 for part_s in parts_s)))
+        busy_ns, exposed_ns = spent_ns[device]
+        parts_ns = (busy_ns, exposed_ns, step_ns - busy_ns - exposed_ns)
+        rows.append(DeviceRow(network, case, label, device, *(part / step_ns if step_ns else 0.0 for part in parts_ns)))
     return tuple(rows)
 
 
