@@ -215,17 +215,18 @@ def test_a_device_whose_neighbours_rest_is_as_fast_as_alone():
 
 
 def test_a_core_that_is_shared_takes_what_was_measured_in_the_crowd():
-    """f needs a quarter more of its core while s computes there too. Both do the same work, f at 1.25 times its cost."""
+    """f needs a quarter more of its core where s uses it, too. Both have the same work."""
     rows = tuple(replace(row, device_type=kind, update_s=0.0) for row in ROWS[::2] for kind in ("fast", "slow"))
     crowd = LayerCost("fast", "@crowd", 8, 1.25, 1.0)
     calm = LayerCost("slow", "@crowd", 8, 0.98, 1.0)
     costs = costs_of((*rows, crowd, calm), cores=((0,), (0,)))
-    assert (costs.crowd_factor("f"), costs.crowd_factor("s")) == (1.25, 1.0), "turns never make work less"
-    alone_s = step_s(Plan.parse("f[0:2] 1/1"), costs)
-    plan = Plan.parse("f[0:2] 1/1 | s[0:2] 1/1")
-    timeline = predict(plan, costs, Training(2)).timeline
+    both = ("f", "s")
+    assert (costs.crowd_factor("f", both), costs.crowd_factor("s", both)) == (1.25, 1.0), "turns never make work less"
+    assert costs.crowd_factor("f", ("f",)) == 1.0
+    assert costs_of((*rows, crowd), cores=((0,), (1,))).crowd_factor("f", both) == 1.0
+    assert step_s(Plan.parse("f[0:2] 1/1"), costs) == pytest.approx(1.1)
+    timeline = predict(Plan.parse("f[0:2] 1/1 | s[0:2] 1/1"), costs, Training(2)).timeline
     ends = {span.device: span.end_ns / 1e9 for span in timeline.spans if span.kind is Kind.BACKWARD}
-    # They share until s, which needs 1.0, is done at 2.0; by then f has done 1 / 1.25 of its own and goes on by itself.
-    assert alone_s == pytest.approx(1.1)
+    # They share the core until s is done, and then f does by itself what is left of its 1.375 s.
     assert ends["s"] == pytest.approx(2 * 1.1)
-    assert ends["f"] == pytest.approx(2 * 1.1 + 1.1 - 1.1 / 1.25)
+    assert ends["f"] == pytest.approx(1.1 + 1.375)

@@ -145,21 +145,30 @@ class CostModel:
         alone = self._alone.get(self._type_of[device], 1.0)
         if alone == 1:
             return 1.0
-        node, cores = self.cluster.device(device).node, set(self.cluster.cores_of(device))
+        node = self.cluster.device(device).node
         neighbours = [other.name for other in self.cluster.devices if other.node == node and other.name != device]
-        others = [name for name in neighbours if not cores & set(self.cluster.cores_of(name))]
+        others = [name for name in neighbours if name not in self._on_cores_of(device)]
         resting = sum(other not in working for other in others) / len(others) if others else 0.0
         return 1 + (alone - 1) * resting
 
+    def crowd_factor(self, device: str, working: Collection[str]) -> float:
+        """What computation on `device` takes of its core where another one of `working` uses the core, too, over its cost.
+
+        1 where none does, or nobody measured it. Whether they compute at the same moment does not matter: each finds the caches as
+        the other left them.
+        """
+        shared = not self._on_cores_of(device).isdisjoint(working)
+        return self._crowd.get(self._type_of[device], 1.0) if shared else 1.0
+
     def shares_core(self, device: str) -> bool:
         """Whether another device of the cluster computes on a core of `device`."""
-        cores = set(self.cluster.cores_of(device))
-        return any(cores & set(self.cluster.cores_of(other.name)) for other in self.cluster.devices if other.name != device)
+        return bool(self._on_cores_of(device))
 
-    def crowd_factor(self, device: str) -> float:
-        """What computation on `device` takes of its core while another device uses the core in between, over what it takes by
-        itself; 1 where nobody measured it."""
-        return self._crowd.get(self._type_of[device], 1.0)
+    def _on_cores_of(self, device: str) -> frozenset[str]:
+        """The other devices that compute on a core of `device`."""
+        cores = set(self.cluster.cores_of(device))
+        others = (other.name for other in self.cluster.devices if other.name != device)
+        return frozenset(name for name in others if not cores.isdisjoint(self.cluster.cores_of(name)))
 
     @cached_property
     def _crowd(self) -> dict[str, float]:

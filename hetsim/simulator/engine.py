@@ -177,8 +177,7 @@ class _Step:
             del self.computing[device]
             done.succeed()
 
-        crowd = self.prices.crowd.get(device, 1.0)
-        self.computing[device] = self.sharing.start(duration_ns, cores or {}, 1.0, end, self.pace[device], crowd)
+        self.computing[device] = self.sharing.start(duration_ns, cores or {}, 1.0, end, self.pace[device])
         return done
 
     def _disturb(self, disturbance: Disturbance, leader: str) -> Process:

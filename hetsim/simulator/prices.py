@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hetsim.costs import CostModel, Estimate
 from hetsim.costs.model import FEW_IN_FLIGHT
@@ -83,13 +83,10 @@ class Prices:
     cores: Mapping[str, Mapping[Resource, float]]
     """Device -> the processor cores that it computes on, where another device of the plan computes there too."""
 
-    crowd: Mapping[str, float] = field(default_factory=dict)
-    """Device in `cores` -> what its computation takes of a core on which another computes meanwhile, over what it takes alone."""
-
 
 def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
     """The price of every action of `plan`. Raises CostError where the table lacks a cost."""
-    factors = {device: costs.neighbour_factor(device, plan.devices) for device in plan.devices}
+    factors = {d: costs.neighbour_factor(d, plan.devices) * costs.crowd_factor(d, plan.devices) for d in plan.devices}
 
     def seconds(device: str, estimate: Estimate) -> float:
         return factors[device] * (estimate.seconds if scale is None else scale(device, estimate))
@@ -123,7 +120,6 @@ def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
                 send[*key, kind] = _flow(costs.message(stage.group, target, size_bytes), costs, without_s=post_s)
                 answer = Kind.RECV_B if kind is Kind.SEND_F else Kind.RECV_F
                 post_ns[*key, answer] = _ns(costs.handle_receive_s(stage.device, size_bytes))
-    cores = _shared_cores(plan, costs)
     phases = [costs.exchange(plan.exchange, _holders(plan, bucket), bucket.size_bytes) for bucket in plan_buckets]
     return Prices(
         start_ns,
@@ -135,8 +131,7 @@ def price(plan: Plan, costs: CostModel, scale: Scale | None = None) -> Prices:
         any(post_ns.values()),
         tuple(tuple(tuple(_flow(traffic, costs) for traffic in phase) for phase in row) for row in phases),
         tuple(sum(_ns(_alone_s(phase, costs)) for phase in row) for row in phases),
-        cores,
-        {device: costs.crowd_factor(device) for device in cores},
+        _shared_cores(plan, costs),
     )
 
 

@@ -44,9 +44,6 @@ class Work:
     pace: float
     """How fast it goes where nothing is shared, 1 as a rule; above 1 it is faster than its duration says."""
 
-    crowd: float
-    """What it takes of a resource that is shared, over what it takes of one that it has to itself; 1: no more."""
-
     since_ns: int
     share: float = 1.0
     """What sharing leaves it, 0 to 1."""
@@ -57,7 +54,7 @@ class Work:
     @property
     def speed(self) -> float:
         """Nanoseconds of its duration done in a nanosecond."""
-        return self.pace * self.share / (self.crowd if self.share < 1 else 1.0)
+        return self.pace * self.share
 
 
 @dataclass(slots=True)
@@ -77,16 +74,10 @@ class Sharing:
         self._slowed: dict[Work, None] = {}
 
     def start(
-        self,
-        duration_ns: int,
-        load: Mapping[Resource, float],
-        weight: float,
-        done: Callable[[], None],
-        pace: float = 1.0,
-        crowd: float = 1.0,
+        self, duration_ns: int, load: Mapping[Resource, float], weight: float, done: Callable[[], None], pace: float = 1.0
     ) -> Work:
         """Begin a piece of work now; `done` is called when it ends."""
-        work = Work(duration_ns, load, weight, done, pace, crowd, self._env.now)
+        work = Work(duration_ns, load, weight, done, pace, self._env.now)
         crowded = False
         for resource, share in load.items():
             state = self._resources.get(resource)
@@ -144,7 +135,7 @@ class Sharing:
         work.since_ns = now
 
     def _plan_end(self, work: Work) -> None:
-        speed = work.speed
+        speed = work.pace * work.share
         left_ns = (
             math.ceil(work.remaining_ns / speed - 1e-6) if speed != 1 or work.remaining_ns % 1 else int(work.remaining_ns)
         )
