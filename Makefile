@@ -53,16 +53,17 @@ bench-whatif: $(STAMP)  ## how long the best purchase is looked for among thousa
 
 .PHONY: accuracy-live
 accuracy-live: $(STAMP)  ## on this machine: plans of four networks run for real, whether parts add up, transfer, curves, memory; keep it quiet for an hour
-	$(BIN)/python -m benchmarks.matrix_live
+	$(BIN)/python -m benchmarks.matrix_live --publish docs/accuracy.md
+	$(BIN)/python -m benchmarks.hosts_live --publish docs/accuracy.md
 	$(BIN)/python -m benchmarks.closing_live --folder runs/accuracy
 	$(BIN)/python -m benchmarks.transfer_live --folder runs/accuracy
 	$(BIN)/python -m benchmarks.curves_live
 	$(BIN)/hetsim calibrate scenarios/mixed_cpu.yaml
 	$(BIN)/python -m benchmarks.memory_live
-	$(BIN)/python -m benchmarks.recording_live
+	$(BIN)/python -m benchmarks.recording_live --publish docs/accuracy.md
 	$(BIN)/python -m benchmarks.whatif_live
 	$(BIN)/python -m benchmarks.alternatives_live
 
 .PHONY: faults
 faults: $(STAMP)  ## what a user sees when a run goes wrong; best as root
-	$(BIN)/python -m benchmarks.faults_live
+	$(BIN)/python -m benchmarks.faults_live --publish docs/accuracy.md

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -24,6 +25,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
+
+from benchmarks.publish import add_option, machine, publish
+from executor.by_hand import PORT
 
 PATIENCE_S = 4
 MOUNT = shutil.which("mount")
@@ -177,6 +181,40 @@ def small_disk() -> Iterator[str]:
             subprocess.run(["umount", "-l", name], check=False)
 
 
+def fill(folder: Path) -> None:
+    """Write into `folder` until its disk has no room."""
+    with contextlib.suppress(OSError), (folder / "full").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+LISTEN = "import socket, time; s = socket.socket(); s.bind(('', {port})); s.listen(); print(flush=True); time.sleep(300)"
+
+
+def port_taken(nodes: str, first: str) -> Outcome:
+    """A run that is started by its printed command on the first of `nodes`, where another program listens on the port."""
+    inside = ["ip", "netns", "exec", first]
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "doomed.py").write_text(NETWORK)
+        (folder / "s.yaml").write_text(SCENARIO.format(deed="", nodes=nodes, patience=PATIENCE_S))
+        command = [sys.executable, "-m", "hetsim", "run", "s.yaml", "--plan", PLAN, "--print-commands", "--format", "json"]
+        printed = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        (start,) = json.loads(printed.stdout)["starts"]
+        listening = [*inside, sys.executable, "-c", LISTEN.format(port=PORT)]
+        with subprocess.Popen(listening, stdout=subprocess.PIPE) as listener:
+            assert listener.stdout is not None
+            listener.stdout.readline()
+            started_s = time.monotonic()
+            words = [*inside, *start["commands"]["a"]]
+            done = subprocess.run(words, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
+            seconds = time.monotonic() - started_s
+            listener.kill()
+        left = [p for p in _workers() if str(folder) in " ".join(_words(p))]
+        said = [line for line in done.stderr.splitlines() if "EADDRINUSE" in line]
+        return Outcome("a start by hand finds its port taken", done.returncode, seconds, len(left), said[-1] if said else "")
+
+
 @contextmanager
 def two_hosts() -> Iterator[tuple[str, str]]:
     """(nodes of a scenario, the first host's namespace) of two hosts, the second of which is not connected."""
@@ -209,10 +247,14 @@ def outcomes() -> Iterator[Outcome]:
     yield broken("Ctrl-C", "", interrupted)
     if os.geteuid() == 0 and MOUNT:
         with small_disk() as disk:
-            yield broken("the disk of the run directory is full", "", None, runs=disk)
+            yield broken("the disk of the run directory fills up", "", None, runs=disk)
+        with small_disk() as disk:
+            fill(Path(disk))
+            yield broken("the run directory is full from the start", "", None, runs=disk)
     if os.geteuid() == 0 and shutil.which("ip"):
         with two_hosts() as (nodes, first):
             yield broken("a host cannot be reached", "", None, nodes=nodes, inside=f"ip netns exec {first}")
+            yield port_taken(nodes, first)
 
 
 def table(rows: list[Outcome]) -> str:
@@ -224,8 +266,12 @@ def table(rows: list[Outcome]) -> str:
 
 def main() -> int:
     """Print the table."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    sys.stdout.write(table(list(outcomes())))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_option(parser)
+    options = parser.parse_args()
+    text = table(list(outcomes()))
+    sys.stdout.write(text)
+    publish(options.publish, "faults", f"{machine()}\n\n{text}")
     return 0
 
 

@@ -2,8 +2,8 @@
 
 `python -m benchmarks.matrix_live` calibrates, plans, writes all predictions down, runs the plans for real with their steps in
 alternation, and then runs them once more for a few steps: two measurements of one case against each other are the floor, below
-which no prediction can be trusted. It prints Markdown and writes `cases.csv` and figures. Keep the machine quiet: it takes
-three quarters of an hour.
+which no prediction can be trusted. It prints Markdown and writes `cases.csv` and figures. With `--only` and `--networks` it
+measures a part and keeps the other parts of an earlier start. Keep the machine quiet: all of it takes three quarters of an hour.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from scipy.stats import spearmanr
 
+from benchmarks.publish import add_option, machine, publish
 from hetsim.attribution import causes
 from hetsim.cli.calibrate import curve_points, measure
 from hetsim.cli.output import talk
@@ -182,23 +183,25 @@ def pair_cases(name: str, folder: Path, budget_s: float, networks: Sequence[str]
     yield from run_cases(f"full + {PAIRS[name]}", session, planned, plans, folder / name)
 
 
-def crowded_cases(name: str, folder: Path) -> Iterator[Case]:
-    """Cases in which devices share cores, on the costs that were measured for the first pair: nothing of them was fitted."""
+def crowded_cases(name: str, folder: Path, budget_s: float) -> Iterator[Case]:
+    """Cases in which devices share cores; calibrated as they are, and at the very shares of their plans."""
+    from calibration.points import plan_points
+
     cores = usable_cores()
     full, capped = ([[cores[place]] for place in places] for places in CROWDED[name])
     path = folder / f"{name.replace(' ', '-')}.yaml"
-    text = SCENARIO.format(name=name.replace(" ", "-"), isa=PAIRS["sse"], full=full, capped=capped)
-    tables = folder / "costs" / "matrix-sse"
-    for network in ("conv", "gpt"):
-        text = text.replace(f"  {network}: {{", f"  {network}: {{costs: {tables.resolve() / f'{network}.csv'}, ")
-    write_text(path, text)
+    write_text(path, SCENARIO.format(name=name.replace(" ", "-"), isa=PAIRS["sse"], full=full, capped=capped))
     session = Session(path, ["conv", "gpt"], folder / "costs")
-    planned = {spec.name: plan_network(session, spec) for spec in session.scenario.networks}
     plans = {
         network: {f"{name}, plan {number}": Plan.parse(row) for number, row in enumerate(rows, 1)}
         for (cluster, network), rows in CROWDED_PLANS.items()
         if cluster == name
     }
+    measure(session, curve_points(session), budget_s, quiet=False)
+    shares = {network: list(plan_points(rows.values(), session.scenario.cluster)) for network, rows in plans.items()}
+    measure(session, shares, budget_s, quiet=False)
+    session.calibration.check_speed()
+    planned = {spec.name: plan_network(session, spec) for spec in session.scenario.networks}
     yield from run_cases(name, session, planned, plans, folder / name.replace(" ", "-"))
 
 
@@ -210,7 +213,7 @@ def run_cases(
         (network, kind, planned[network].predict(plan)) for network, rows in plans.items() for kind, plan in rows.items()
     ]
     document = predictions_document(session.scenario.name, written)
-    write_text(folder / "predictions.json", json.dumps(document, indent=1, default=str))
+    write_text(folder / f"predictions-{'-'.join(plans)}.json", json.dumps(document, indent=1, default=str))
     different = {network: {str(plan): plan for plan in rows.values()} for network, rows in plans.items()}
     times = []
     for steps, label in ((STEPS, "first"), (AGAIN_STEPS, "again")):
@@ -376,17 +379,31 @@ def main() -> int:
     parser.add_argument("--networks", nargs="*", help="only these networks, on the pairs of cores")
     parser.add_argument("--from-cases", type=Path, help="run nothing; report what this file of cases has")
     parser.add_argument("--only", nargs="*", choices=[*PAIRS, *CROWDED], help="only these clusters")
+    add_option(parser)
     options = parser.parse_args()
-    rows: list[Case] = read_cases(options.from_cases) if options.from_cases else []
-    for name in () if rows else options.only or [*PAIRS, *CROWDED]:
+    kept = options.from_cases or options.folder / "cases.csv"
+    rows = read_cases(kept) if kept.exists() else []
+    for name in () if options.from_cases else options.only or [*PAIRS, *CROWDED]:
         if name in PAIRS:
-            rows += pair_cases(name, options.folder, options.budget, options.networks)
+            new = list(pair_cases(name, options.folder, options.budget, options.networks))
         else:
-            rows += crowded_cases(name, options.folder)
+            new = list(crowded_cases(name, options.folder, options.budget))
+        rows = joined(rows, new)
         write_cases(options.folder / "cases.csv", rows)
     draw(rows, options.folder / "matrix.svg")
     sys.stdout.write(report(rows))
+    if options.publish:
+        publish(options.publish, "matrix", f"{machine()}\n\n{report(rows)}")
+        draw(rows, options.publish.parent / "figures" / "matrix.svg")
     return 0
+
+
+def joined(rows: Sequence[Case], new: Sequence[Case]) -> list[Case]:
+    """`new`, and those of `rows` whose cluster and network it does not measure again; by cluster."""
+    again = {(case.cluster, case.network) for case in new}
+    order = [*(f"full + {isa}" for isa in PAIRS.values()), *CROWDED]
+    kept = [case for case in rows if (case.cluster, case.network) not in again]
+    return sorted([*kept, *new], key=lambda case: order.index(case.cluster))
 
 
 if __name__ == "__main__":

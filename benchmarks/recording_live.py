@@ -12,6 +12,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.matrix_live import cell
+from benchmarks.publish import add_option, machine, publish
 from executor.job import RunRequest
 from executor.launch import run
 from hetsim.cli.session import Session
@@ -30,8 +31,10 @@ def main() -> int:
     """Print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", type=Path, default=Path("scenarios/mixed_cpu.yaml"))
-    session = Session(parser.parse_args().scenario, None, Path("runs/costs"))
-    sys.stdout.write("| network | plan | with | without | ratio of medians |\n|---|---|---|---|---|\n")
+    add_option(parser)
+    options = parser.parse_args()
+    session = Session(options.scenario, None, Path("runs/costs"))
+    lines = ["| network | plan | with | without | ratio of medians |", "|---|---|---|---|---|"]
     for spec in session.scenario.networks:
         requests = [
             RunRequest(f"{text}{'' if recorded else ', unrecorded'}", Plan.parse(text), recorded)
@@ -46,7 +49,10 @@ def main() -> int:
             # Step by step, so that a drift of the machine meets both.
             ratio = median(a / b for a, b in zip(full.step_s, sparse.step_s, strict=True))
             seconds = f"{format_seconds(full.median_s)} | {format_seconds(sparse.median_s)}"
-            sys.stdout.write(f"| {spec.name} | {cell(full.plan)} | {seconds} | {ratio:.4f} |\n")
+            lines.append(f"| {spec.name} | {cell(full.plan)} | {seconds} | {ratio:.4f} |")
+    text = "\n".join([*lines, ""])
+    sys.stdout.write(text)
+    publish(options.publish, "recording", f"{machine()}\n\n{text}")
     return 0
 
 

@@ -27,19 +27,24 @@ Start = Callable[[torch.Tensor], dist.Work | None]
 
 
 def time_beside(
-    rank: int, world: int, send_bytes: Sequence[int], reduce_bytes: Sequence[int], device: torch.device
+    ranks: Sequence[int],
+    group: dist.ProcessGroup | None,
+    send_bytes: Sequence[int],
+    reduce_bytes: Sequence[int],
+    device: torch.device,
 ) -> dict[tuple[str, int], list[float]]:
-    """(operation, bytes) -> seconds that this rank's work took longer, one for each repeat; all ranks call it together.
+    """(operation, bytes) -> seconds that this rank's work took longer, one for each repeat; all `ranks`, which make up `group`,
+    call it together.
 
-    Messages go from each rank of even number to the next one, and back.
+    Messages go from each rank of even place to the next one, and back.
     """
-    bench = _Bench(device)
+    bench = _Bench(device, group)
     found: dict[tuple[str, int], list[float]] = {}
     for size in _worth_timing(reduce_bytes):
-        found["beside_reduce", size] = bench.extra_s(size, lambda value: dist.all_reduce(value, async_op=True))
+        found["beside_reduce", size] = bench.extra_s(size, lambda value: dist.all_reduce(value, group=group, async_op=True))
     for size in _worth_timing(send_bytes):
         for sends_first in (True, False):
-            operation, start = _message(rank, world, sends_first=sends_first)
+            operation, start = _message(ranks, sends_first=sends_first)
             seconds = bench.extra_s(size, start)
             if operation:
                 found[operation, size] = seconds
@@ -50,12 +55,13 @@ def _worth_timing(sizes_bytes: Sequence[int]) -> list[int]:
     return [size for size in sizes_bytes if size >= SMALLEST_BYTES]
 
 
-def _message(rank: int, world: int, *, sends_first: bool) -> tuple[str, Start]:
-    """What `rank` does while messages go between neighbours: nothing where it has none."""
-    partner = rank ^ 1
-    if partner >= world:
+def _message(ranks: Sequence[int], *, sends_first: bool) -> tuple[str, Start]:
+    """What this rank does while messages go between neighbours: nothing where it has none."""
+    place = ranks.index(dist.get_rank())
+    if place ^ 1 >= len(ranks):
         return "", _nothing
-    if (rank < partner) == sends_first:
+    partner = ranks[place ^ 1]
+    if (place % 2 == 0) == sends_first:
         return "beside_send", lambda value: dist.isend(value, partner)
     return "beside_receive", lambda value: dist.irecv(value, partner)
 
@@ -67,8 +73,9 @@ def _nothing(_value: torch.Tensor) -> None:
 class _Bench:
     """The work, and the device that does it."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, group: dist.ProcessGroup | None) -> None:
         self._device = device
+        self._group = group
         self._factor = torch.randn(WIDTH, WIDTH, device=device)
         self._product = torch.empty_like(self._factor)
         self._product_s = min(self._work_s(10) for _ in range(10)) / 10
@@ -80,9 +87,9 @@ class _Bench:
         products = max(4, round(WORK_OVER_TRANSFER * alone_s / self._product_s))
         extra_s = []
         for _ in range(REPEATS):
-            dist.barrier()
+            dist.barrier(self._group)
             without_s = self._work_s(products)
-            dist.barrier()
+            dist.barrier(self._group)
             work = start(value)
             with_s = self._work_s(products)
             if work is not None:
@@ -93,7 +100,7 @@ class _Bench:
         return extra_s
 
     def _transfer_s(self, value: torch.Tensor, start: Start) -> float:
-        dist.barrier()
+        dist.barrier(self._group)
         begin_s = time.perf_counter()
         work = start(value)
         if work is not None:

@@ -19,16 +19,18 @@ from calibration.keys import network_key
 from calibration.points import Point, curve_microbatches, gradient_sizes, message_sizes
 from calibration.store import SampleStore, digest
 from calibration.table import Closing, Conditions, closing, conditions, cost_table
+from calibration.turns import representatives, sharing, turns
 from calibration.workers import Workers
 from hetsim.costs import CostTable, Operation
 from hetsim.costs.files import write_layer_costs, write_transfer_costs
 from hetsim.economics import Power
-from hetsim.hardware import Cluster, Device
 from hetsim.scenario.types import Scenario
 from hetsim.workload import Chain
 
 CHECKED_SHARE = 8
 """The speed is looked at between steps of this part of the first network's batch."""
+
+CROWD_ROUNDS = 3
 
 RECENT_S = 3600.0
 """The cost tables hold for the median speed of so long before the latest look at it: single looks stray by some per cent."""
@@ -72,7 +74,7 @@ class Calibration:
         self._store = SampleStore(directory)
         self._prints: dict[str, Mapping[str, Any]] = {
             name: fingerprint(device, scenario.cluster.device_types[name], scenario.cluster.node_of(device.name))
-            for name, device in _representatives(scenario.cluster).items()
+            for name, device in representatives(scenario.cluster).items()
         }
         self.identities = {
             name: {key: value for key, value in found.items() if key not in ("method", "environment")}
@@ -120,6 +122,16 @@ class Calibration:
         """Whether the links have still to be timed."""
         return len(self._scenario.cluster.devices) > 1 and self._link_key() not in self._store
 
+    def missing_runtime(self) -> bool:
+        """Whether nobody has looked yet at what the runtime takes beside the layers."""
+        return self._runtime_key() not in self._store
+
+    def keep_runtime(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what was seen of the runtime: rows with operation, group, size_bytes and seconds."""
+        with self._store.locked():
+            self._store.add(self._runtime_key(), {"kind": "runtime", "fingerprint": self._prints, "transfers": rows})
+        self.write_tables()
+
     def measure(
         self,
         points: Mapping[str, Sequence[Point]],
@@ -143,11 +155,12 @@ class Calibration:
                 if not self._is_missing(network, point):
                     continue  # it was part of an earlier one
                 workers = workers or stack.enter_context(self._workers())
-                if point.alone:
-                    self._rest(workers)
-                self._measure_point(workers, network, point, effort, partial(report, done=done, total=total))
-                if point.alone:
-                    self._rest(workers)
+                told = partial(report, done=done, total=total)
+                told(f"{network}: {point}")
+                if point.crowd:
+                    self._measure_crowd(workers, network, point)
+                else:
+                    self._measure_point(workers, network, point, effort, told)
         if total:
             report("done", total, total)
         self.write_tables()
@@ -155,9 +168,12 @@ class Calibration:
     def measured(self, network: str) -> Measured:
         """All that is on file for `network` under today's fingerprints."""
         points = [row for row in self._rows("layers") if row["network_key"] == self._network_key(network)]
-        transfers = self._rows("links")
-        alone = [row for row in self._rows("alone") if row["network_key"] == self._network_key(network)]
-        table = cost_table(network, points, transfers[0]["transfers"] if transfers else (), self._canaries(), alone)
+        transfers = [transfer for kind in ("links", "runtime") for row in self._rows(kind) for transfer in row["transfers"]]
+        alone, crowd = (
+            [row for row in self._rows(kind) if row["network_key"] == self._network_key(network)]
+            for kind in ("alone", "crowd")
+        )
+        table = cost_table(network, points, transfers, self._canaries(), alone, crowd)
         return Measured(table, closing(points), conditions(points))
 
     def check_speed(self) -> None:
@@ -165,9 +181,12 @@ class Calibration:
         spec = self._scenario.networks[0]
         microbatch = max(1, spec.training.global_batch // CHECKED_SHARE)
         command = {"do": "check", "network": spec.name, "microbatch": microbatch}
+        cluster = self._scenario.cluster
+        results: dict[str, Any] = {}
         with self._workers() as workers:
-            results = workers.ask({device.name: command for device in self._scenario.cluster.devices})
-        for kind, device in _representatives(self._scenario.cluster).items():
+            for group in turns(cluster, cluster.devices):
+                results = workers.ask({device.name: command for device in group}) | results
+        for kind, device in representatives(cluster).items():
             about = {"kind": "check", "device_type": kind, "fingerprint": self._prints[kind], "at_s": time.time()}
             self._store.add(digest("check", self._prints[kind], results), about | results[device.name])
         self.write_tables()
@@ -192,32 +211,69 @@ class Calibration:
     def _measure_point(
         self, workers: Workers, network: str, point: Point, effort: Effort, report: Callable[[str], None]
     ) -> None:
+        """Time a point, in turns where devices share cores; all others rest while some are timed alone or in turns."""
         cluster = self._scenario.cluster
-        representatives = {device.name for device in _representatives(cluster).values()}
+        kept = {device.name for device in representatives(cluster).values()}
         sizes = dict(point.microbatches)
         common: dict[str, Any] = {"do": "measure", "network": network, "in_flight": point.in_flight, **asdict(effort)}
         common["accumulate"] = self._tells_accumulation(network, point)
-        commands = {
-            device.name: {**common, "microbatch": sizes[device.type]}
-            for device in cluster.devices
-            if device.type in sizes and (device.name in representatives or not point.alone)
-        }
 
         def on_progress(name: str, progress: Mapping[str, Any]) -> None:
-            if name in representatives:
+            if name in kept:
                 report(f"{network} × {sizes[cluster.device(name).type]} on {name}: {progress['median_s'] * 1e3:.1f} ms")
 
-        report(f"{network}: {point}")
-        results = workers.ask(commands, on_progress)
-        for name in sorted(representatives & results.keys()):
-            kind = cluster.device(name).type
-            key = self._layer_key(network, kind, sizes[kind], point)
-            if key not in self._store:
-                about: dict[str, Any] = {"kind": "alone" if point.alone else "layers"}
-                about |= {"network": network, "network_key": self._network_key(network)}
-                about |= {"device_type": kind, "microbatch": sizes[kind], "in_flight": point.in_flight}
-                about |= {"fingerprint": self._prints[kind], "at_s": time.time()}
-                self._store.add(key, about | results[name])
+        groups = turns(cluster, [d for d in cluster.devices if d.type in sizes and (d.name in kept or not point.alone)])
+        for group in groups:
+            timed = [
+                d
+                for d in group
+                if d.name in kept and self._layer_key(network, d.type, sizes[d.type], point) not in self._store
+            ]
+            if not timed:
+                continue
+            if point.alone or len(groups) > 1:
+                self._rest(workers)
+            results = workers.ask({d.name: {**common, "microbatch": sizes[d.type]} for d in group}, on_progress)
+            if point.alone or len(groups) > 1:
+                self._rest(workers)
+            for device in timed:
+                told = {"in_flight": point.in_flight, **results[device.name]}
+                self._keep("alone" if point.alone else "layers", network, device.type, sizes[device.type], point, told)
+
+    def _measure_crowd(self, workers: Workers, network: str, point: Point) -> None:
+        """Time the devices that share cores in turns and all at once, again and again, so that drift hits both alike."""
+        cluster = self._scenario.cluster
+        sizes = dict(point.microbatches)
+        crowd = [device for device in cluster.devices if device.type in sizes]
+        told = {kind: next(d.name for d in sharing(cluster) if d.type == kind) for kind in sizes}
+        found: dict[str, dict[str, list[list[float]]]] = {kind: {"apart_s": [], "crowd_s": []} for kind in sizes}
+        for _ in range(CROWD_ROUNDS):
+            apart: dict[str, list[float]] = {}
+            for group in [*turns(cluster, crowd), crowd]:
+                self._rest(workers)
+                commands = {d.name: {"do": "share", "network": network, "microbatch": sizes[d.type]} for d in group}
+                together = workers.ask(commands)
+                if group is not crowd:
+                    apart = together | apart
+            for kind, name in told.items():
+                found[kind]["apart_s"].append(apart[name])
+                found[kind]["crowd_s"].append(together[name])
+        self._rest(workers)
+        for kind, size in sizes.items():
+            self._keep("crowd", network, kind, size, point, found[kind])
+
+    def _keep(
+        self, what: str, network: str, device_type: str, microbatch: int, point: Point, told: Mapping[str, Any]
+    ) -> None:
+        """Write a point down."""
+        about: dict[str, Any] = {
+            "kind": what,
+            "network": network,
+            "network_key": self._network_key(network),
+            "device_type": device_type,
+        }
+        about |= {"microbatch": microbatch, "fingerprint": self._prints[device_type], "at_s": time.time()}
+        self._store.add(self._layer_key(network, device_type, microbatch, point), {**about, **told})
 
     def _rest(self, workers: Workers) -> None:
         workers.ask({device.name: {"do": "rest"} for device in self._scenario.cluster.devices})
@@ -228,6 +284,7 @@ class Calibration:
         with TemporaryDirectory(dir=self._directory) as folder:  # which other hosts share, where there are any
             meeting = (Path(folder).resolve() / "meeting").as_uri()
             common: dict[str, Any] = {"do": "links", "names": names, "meeting": meeting} | self._link_sizes()
+            common["turns"] = [[names.index(d.name) for d in group] for group in turns(cluster, cluster.devices)]
             results = workers.ask({name: {**common, "rank": rank} for rank, name in enumerate(names)})
         transfers = _merge_stamps(row for name in names for row in results[name])
         self._store.add(self._link_key(), {"kind": "links", "fingerprint": self._prints, "transfers": transfers})
@@ -258,17 +315,24 @@ class Calibration:
         return [row for row in self._store if row["kind"] == kind and self._is_current(row)]
 
     def _is_current(self, row: Mapping[str, Any]) -> bool:
-        if row["kind"] == "links":
-            return bool(row["key"] == self._link_key())
+        if row["kind"] in ("links", "runtime"):
+            return bool(row["key"] == (self._link_key() if row["kind"] == "links" else self._runtime_key()))
         return bool(row["fingerprint"] == self._prints.get(row["device_type"]))
 
     def _layer_key(self, network: str, device_type: str, microbatch: int, point: Point) -> str:
-        kind = "alone" if point.alone else "layers"
-        return digest(kind, self._network_key(network), self._prints[device_type], microbatch, point.in_flight)
+        kind = "crowd" if point.crowd else "alone" if point.alone else "layers"
+        crowd = [(device.type, device.cores) for device in sharing(self._scenario.cluster)] if point.crowd else []
+        what = (self._network_key(network), device_type, self._prints[device_type], microbatch, point.in_flight)
+        return digest(kind, *crowd, *what)
 
     def _link_key(self) -> str:
-        names = [(device.name, device.cores) for device in self._scenario.cluster.devices]
-        return digest("links", names, self._prints, self._link_sizes(), list(get_args(Operation)))
+        return digest("links", self._places(), self._prints, self._link_sizes(), list(get_args(Operation)))
+
+    def _runtime_key(self) -> str:
+        return digest("runtime", self._places(), self._prints)
+
+    def _places(self) -> list[tuple[str, tuple[int, ...]]]:
+        return [(device.name, device.cores) for device in self._scenario.cluster.devices]
 
     def _network_key(self, network: str) -> str:
         return network_key(self._specs[network], self._scenario.seed)
@@ -281,14 +345,6 @@ def _silent(what: str, done: int, total: int) -> None:
 def _recent(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     latest_s = max(row["at_s"] for row in rows)
     return [row for row in rows if row["at_s"] >= latest_s - RECENT_S]
-
-
-def _representatives(cluster: Cluster) -> dict[str, Device]:
-    """Device type -> the first device of it: the one whose timings are kept."""
-    rows: dict[str, Device] = {}
-    for device in cluster.devices:
-        rows.setdefault(device.type, device)
-    return rows
 
 
 def _merge_stamps(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

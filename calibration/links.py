@@ -30,6 +30,9 @@ PACKED_WIDTH = 512
 PACKED_LAYERS = (1, 4, 16)
 """Layers of 1 MiB of gradients each, whose packing is timed."""
 
+SMALL_WIDTH, SMALL_LAYERS = 16, 64
+"""Layers of next to no gradients, whose packing tells what each tensor takes."""
+
 LONGEST = timedelta(minutes=5)
 """A rank that keeps the others waiting for so long is gone."""
 
@@ -48,13 +51,14 @@ def time_links(
     reduce_bytes: Sequence[int],
     device: torch.device,
     device_type: str,
+    turns: Sequence[Sequence[int]] = (),
 ) -> list[dict[str, Any]]:
     """This rank's stamps of every operation it takes part in: rows with operation, group, size_bytes, stamps_ns.
 
     The ranks find each other at the address `meeting`, a file that is not there yet.
 
     What a rank spends by itself (posting, packing, what communication takes from the computation beside it) is told under
-    the name of its device type.
+    the name of its device type. `turns`: the ranks that may do so at once, where some share processor cores.
     """
     backend = "gloo" if device.type == "cpu" else "nccl"
     dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=len(names), timeout=LONGEST)
@@ -81,8 +85,14 @@ def time_links(
                         common = [(start + clocks.ahead_ns, end + clocks.ahead_ns) for start, end in stamps]
                         rows.append(_row(operation, devices, size, common))
         alone = [dist.new_group([member]) for member in range(len(names))][rank]
-        rows += [_row("bucket", [device_type], *_packing(layers, alone, device)) for layers in PACKED_LAYERS]
-        rows += beside.rows(beside.time_beside(rank, len(names), send_bytes, reduce_bytes, device), device_type)
+        for turn in turns or [range(len(names))]:
+            dist.barrier()
+            if rank in turn:
+                rows += _packing_rows(alone, device, device_type)
+        apart = list(turns[0]) if turns else list(range(len(names)))
+        group = dist.new_group(apart)
+        if rank in apart:
+            rows += beside.rows(beside.time_beside(apart, group, send_bytes, reduce_bytes, device), device_type)
         dist.barrier()
         return rows
     finally:
@@ -134,11 +144,20 @@ def _posting(rank: int, source: int, target: int, size: int, device: torch.devic
     return stamps
 
 
-def _packing(layers: int, alone: dist.ProcessGroup, device: torch.device) -> tuple[int, Stamps]:
-    """Bytes of gradients, and how much longer backward takes when DistributedDataParallel packs them, for nobody to exchange."""
-    plain = nn.Sequential(*(nn.Linear(PACKED_WIDTH, PACKED_WIDTH, bias=False, device=device) for _ in range(layers)))
+def _packing_rows(alone: dist.ProcessGroup, device: torch.device, device_type: str) -> list[dict[str, Any]]:
+    rows = []
+    for layers in PACKED_LAYERS:
+        size_bytes = layers * PACKED_WIDTH**2 * 4
+        rows.append(_row("bucket", [device_type], size_bytes, _packing(layers, PACKED_WIDTH, alone, device)))
+    each = [(0, end // SMALL_LAYERS) for _, end in _packing(SMALL_LAYERS, SMALL_WIDTH, alone, device)]
+    return [*rows, _row("bucket_tensor", [device_type], SMALL_WIDTH**2 * 4, each)]
+
+
+def _packing(layers: int, width: int, alone: dist.ProcessGroup, device: torch.device) -> Stamps:
+    """How much longer backward takes when DistributedDataParallel packs the gradients, for nobody to exchange."""
+    plain = nn.Sequential(*(nn.Linear(width, width, bias=False, device=device) for _ in range(layers)))
     packed = DistributedDataParallel(copy.deepcopy(plain), process_group=alone, gradient_as_bucket_view=True)
-    inputs = torch.randn(2, PACKED_WIDTH, device=device)
+    inputs = torch.randn(2, width, device=device)
     stamps: Stamps = []
     for _ in range(SMALL_REPEATS):
         took = []
@@ -151,7 +170,7 @@ def _packing(layers: int, alone: dist.ProcessGroup, device: torch.device) -> tup
             took.append(time.monotonic_ns() - start)
             module.zero_grad()
         stamps.append((0, max(0, took[1] - took[0])))
-    return layers * PACKED_WIDTH**2 * 4, stamps
+    return stamps
 
 
 def reduce_groups(world: int) -> list[tuple[int, ...]]:

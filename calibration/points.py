@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from calibration.turns import sharing
 from hetsim.costs.model import FEW_IN_FLIGHT
 from hetsim.exchange import buckets
 from hetsim.hardware import Cluster
@@ -32,6 +33,9 @@ class Point:
     alone: bool = False
     """Whether all other devices rest meanwhile; then there is one device type."""
 
+    crowd: bool = False
+    """Whether the devices that share cores are timed in turns and then all at once."""
+
     @classmethod
     def of(cls, microbatches: Mapping[str, int], in_flight: int = 1) -> Point:
         """The point of a mapping from device type to samples."""
@@ -39,14 +43,14 @@ class Point:
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{kind} × {size}" for kind, size in self.microbatches)
-        if self.alone:
-            return f"{sizes} (alone)"
+        if self.alone or self.crowd:
+            return f"{sizes} ({'alone' if self.alone else 'sharing cores'})"
         return sizes if self.in_flight == 1 else f"{sizes} ({self.in_flight} in flight)"
 
 
 def curve_points(spec: NetworkSpec, search: Search, cluster: Cluster) -> tuple[Point, ...]:
-    """The points of the batch curves: plain steps, steps with several microbatches in flight as pipelines have them, and the whole
-    batch on one device while the others rest."""
+    """The points of the batch curves: plain steps, steps with several microbatches in flight as pipelines have them, the whole
+    batch on one device while the others rest, and an even share of it on devices that share cores."""
     kinds = [kind.name for kind in cluster.used_types]
     plain = [Point.of(dict.fromkeys(kinds, size)) for size in curve_microbatches(spec, search)]
     batch = spec.training.global_batch
@@ -57,7 +61,10 @@ def curve_points(spec: NetworkSpec, search: Search, cluster: Cluster) -> tuple[P
     several = len(cluster.devices) > 1
     needed = several and {"pipeline"} & set(search.strategies)
     alone = [Point(((kind, batch),), alone=True) for kind in kinds]
-    return (*plain, *(pipelined if needed else ()), *(alone if several else ()))
+    share = max(1, batch // len(cluster.devices))
+    crowded = dict.fromkeys((device.type for device in sharing(cluster)), share)
+    crowd = [Point(tuple(sorted(crowded.items())), crowd=True)] if crowded else []
+    return (*plain, *(pipelined if needed else ()), *(alone if several else ()), *crowd)
 
 
 def curve_microbatches(spec: NetworkSpec, search: Search) -> tuple[int, ...]:
@@ -73,15 +80,23 @@ def plan_points(plans: Iterable[Plan], cluster: Cluster) -> tuple[Point, ...]:
     """The points at which `plans` use the device types, each once; what the devices of a plan do at once is one point."""
     rows: dict[Point, None] = {}
     for plan in plans:
-        by_count: dict[int, dict[str, int]] = {}
+        by_count: dict[int, list[dict[str, int]]] = {}
         for replica in plan.replicas:
             pipelined = len(replica.stages) > 1 and replica.microbatches > 1
             most = MANY_IN_FLIGHT if plan.schedule == "gpipe" else FEW_IN_FLIGHT
-            sizes = by_count.setdefault(min(replica.microbatches, most) if pipelined else 1, {})
+            groups = by_count.setdefault(min(replica.microbatches, most) if pipelined else 1, [])
             for device in replica.devices:
-                sizes.setdefault(cluster.device(device).type, replica.microbatch_samples)
-        rows |= dict.fromkeys(Point.of(sizes, in_flight) for in_flight, sizes in by_count.items())
+                _add(groups, cluster.device(device).type, replica.microbatch_samples)
+        rows |= {Point.of(sizes, in_flight): None for in_flight, groups in by_count.items() for sizes in groups}
     return tuple(rows)
+
+
+def _add(groups: list[dict[str, int]], kind: str, size: int) -> None:
+    """Put `size` for the device type `kind` into the first group that has it or room for it; a group has one size for each type."""
+    for group in groups:
+        if group.setdefault(kind, size) == size:
+            return
+    groups.append({kind: size})
 
 
 def message_sizes(chain: Chain, batch: int) -> tuple[int, ...]:

@@ -110,7 +110,9 @@ def _fault(row: Any) -> str:
         match row["kind"]:
             case "layers" | "alone":
                 sound = _is_point(row)
-            case "links":
+            case "crowd":
+                sound = _is_crowd(row)
+            case "links" | "runtime":
                 sound = all(_is_transfer(transfer) for transfer in row["transfers"]) and isinstance(row["fingerprint"], dict)
             case "check":
                 sound = _are_timings(row["canary_s"]) and isinstance(row["fingerprint"], dict) and _is_number(row["at_s"])
@@ -139,6 +141,14 @@ def _is_point(row: Mapping[str, Any]) -> bool:
         and _are_timings(row.get("power_w", [0.0]))
         and _is_number(row.get("idle_w", 0.0))
     )
+
+
+def _is_crowd(row: Mapping[str, Any]) -> bool:
+    words = all(isinstance(row[key], str) for key in ("network", "network_key", "device_type"))
+    rounds = (row["apart_s"], row["crowd_s"])
+    known = all(isinstance(mine, list) and mine and all(map(_are_timings, mine)) for mine in rounds)
+    sized = isinstance(row["microbatch"], int) and row["microbatch"] > 0
+    return words and known and sized and isinstance(row["fingerprint"], dict) and _is_number(row["at_s"])
 
 
 def _is_transfer(row: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibration.statistics import summarise
-from hetsim.costs import ALONE, CANARY, CONTEXT, STEP, WORKSPACE, CostTable, LayerCost, TransferCost
+from hetsim.costs import ALONE, CANARY, CONTEXT, CROWD, STEP, WORKSPACE, CostTable, LayerCost, TransferCost
 
 CANARY_SPREAD = 0.02
 """What two timings minutes apart still differ by when both are brought to one speed: what repeated calibrations showed."""
@@ -39,6 +39,7 @@ def cost_table(
     transfers: Iterable[Mapping[str, Any]],
     canaries: Mapping[str, Sequence[float]],
     alone: Iterable[Mapping[str, Any]] = (),
+    crowd: Iterable[Mapping[str, Any]] = (),
 ) -> CostTable:
     """The table of `network` from the store's rows, at the speed of `canaries` (device type -> timings of its canary).
 
@@ -54,6 +55,7 @@ def cost_table(
     layers += _step_costs(rows)
     layers += _held_bytes(rows)
     layers += _alone_costs(rows, alone, speeds_s)
+    layers += map(_crowd_cost, crowd)
     layers += [
         LayerCost(kind, CANARY, 1, seconds, 0.0, samples=len(canaries[kind]))
         for kind, seconds in speeds_s.items()
@@ -186,6 +188,21 @@ def _alone_costs(
             sure = spread if math.isfinite(spread) else 1.0
             costs.append(LayerCost(kind, ALONE, row["microbatch"], resting_s, working_s, spread=sure, samples=resting.count))
     return costs
+
+
+def _crowd_cost(row: Mapping[str, Any]) -> LayerCost:
+    """The processor time of a step on a core that is shared beside that on a core of its own: medians over the rounds.
+
+    The two were timed in turns, so that they are at one speed of the machine.
+    """
+    crowd_s, apart_s = ([_median(mine) for mine in row[key]] for key in ("crowd_s", "apart_s"))
+    ratios = [crowded / apart for crowded, apart in zip(crowd_s, apart_s, strict=True)]
+    summary = summarise(ratios)
+    spread = summary.spread if math.isfinite(summary.spread) else 1.0
+    apart = _median(apart_s)
+    return LayerCost(
+        row["device_type"], CROWD, row["microbatch"], apart * summary.median_s, apart, spread=spread, samples=summary.count
+    )
 
 
 def _held_bytes(rows: Sequence[Mapping[str, Any]]) -> list[LayerCost]:

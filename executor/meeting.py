@@ -79,6 +79,10 @@ class Meeting:
             pass
         return start_ns
 
+    def end_step(self) -> None:
+        """Go on when all have ended the step: what is done between steps would take cores and memory from who still trains."""
+        dist.barrier()
+
     def leave(self) -> None:
         """Go when all are ready to go, so that nobody loses a neighbour while it still works."""
         dist.barrier()

@@ -103,6 +103,11 @@ class Results:
         """Of the finished steps of a request."""
         return self._seconds[request]
 
+    def timelines(self, request: int) -> list[Timeline]:
+        """Of each finished step of a request."""
+        plan, steps = self._plans[request], self._steps[request]
+        return [arrivals(plan, steps[number].timeline) for number in sorted(steps) if steps[number].is_complete(plan)]
+
     def measurements(self) -> list[Measurement | None]:
         """What the finished steps of each request come to; None where there are none."""
         return [self._measurement(request) for request in range(len(self._plans))]
@@ -139,8 +144,13 @@ class Results:
         return [json.loads(line) for line in whole.splitlines()]
 
 
-def collect(log_dir: Path) -> list[Measurement | None]:
-    """The measurement of each request from what a run left in `log_dir`, even if it failed; None where no step finished."""
+def results_in(log_dir: Path) -> Results:
+    """The finished steps that a run left in `log_dir`."""
     results = Results(replace(Job.load(log_dir / JOB_FILE), log_dir=log_dir))  # which may have been moved meanwhile
     results.refresh()
-    return results.measurements()
+    return results
+
+
+def collect(log_dir: Path) -> list[Measurement | None]:
+    """The measurement of each request from what a run left in `log_dir`, even if it failed; None where no step finished."""
+    return results_in(log_dir).measurements()

@@ -147,12 +147,14 @@ class _Loop:
         warm_up: int,
         canary_s: float | None = None,
     ) -> None:
-        """One step of one plan; a worker that has no place in it only keeps the start. With a canary the step is recorded."""
+        """One step of one plan; a worker without a place in it only keeps its start and end. With a canary the step is recorded."""
         if os.getppid() != self._parent:
             raise RunError("the coordinator is gone")
         if execution is None:
             self._recorder.heartbeat.wait("the start of a step")
             self._meeting.start_ns()
+            self._recorder.heartbeat.wait("the end of the step")
+            self._meeting.end_step()
             return
         self._recorder.is_sparse = not self._job.requests[number].recorded
         with self._memories[number].counted():
@@ -163,6 +165,8 @@ class _Loop:
             self._recorder.start(self._meeting.start_ns())
             loss = execution.step(*mine)
             rows = self._recorder.rows()
+            self._recorder.heartbeat.wait("the end of the step")
+            self._meeting.end_step()
         if canary_s is not None:
             record = {
                 "request": number,

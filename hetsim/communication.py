@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from hetsim.plan import Plan
@@ -59,3 +60,32 @@ def exchanges(timeline: Timeline) -> dict[str, list[Interval]]:
         for span in spans:
             rows[span.device].append((start, end))
     return rows
+
+
+def busy_and_exposed_ns(timeline: Timeline, plan: Plan) -> dict[str, tuple[int, int]]:
+    """Device -> nanoseconds in which it computes, and in which it does not while a message or exchange of its own is under way."""
+    communication = defaultdict(list, exchanges(timeline))
+    for message in messages(timeline, plan):
+        communication[message.send.device].append(message.travel)
+        communication[message.receive.device].append(message.travel)
+    rows = {}
+    for device in timeline.devices:
+        computing = _union((s.start_ns, s.end_ns) for s in timeline.spans if s.device == device and s.lane == "compute")
+        busy_ns = _length(computing)
+        rows[device] = busy_ns, _length(_union([*computing, *communication[device]])) - busy_ns
+    return rows
+
+
+def _union(intervals: Iterable[Interval]) -> list[Interval]:
+    """The same time as disjoint intervals in order."""
+    rows: list[Interval] = []
+    for start, end in sorted(intervals):
+        if rows and start <= rows[-1][1]:
+            rows[-1] = (rows[-1][0], max(rows[-1][1], end))
+        else:
+            rows.append((start, end))
+    return rows
+
+
+def _length(intervals: Iterable[Interval]) -> int:
+    return sum(end - start for start, end in intervals)

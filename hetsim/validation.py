@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from hetsim.actions import ActionError, action_errors
 from hetsim.attribution import Cause
+from hetsim.communication import busy_and_exposed_ns
 from hetsim.measurement import Measurement
+from hetsim.plan import Plan
 from hetsim.schedule import Kind
 from hetsim.simulator import Prediction
 from hetsim.timeline import Timeline
@@ -19,7 +22,8 @@ PHASES: dict[str, tuple[Kind, ...]] = {
     "backward": (Kind.BACKWARD,),
     "update": (Kind.UPDATE,),
 }
-"""What a device's processor spends a step on; the rest of the step is `waiting`, for messages, exchanges and other devices."""
+"""What a device's processor spends a step on; the rest is `exposed communication`, its own that no computation hides, and `waiting`
+for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,11 @@ class Case:
     def error_at_run_speed(self) -> float | None:
         """The error that is left when the machine's drift since the prediction is taken out; None where it is unknown."""
         return None if self.at_run_speed_s is None else self.at_run_speed_s / self.measurement.median_s - 1
+
+    @property
+    def actions(self) -> tuple[ActionError, ...]:
+        """Predicted beside measured, action by action; measured in the step whose timeline was kept."""
+        return action_errors(self.prediction.plan, self.prediction.timeline, self.measurement.timeline)
 
     @property
     def inside(self) -> bool:
@@ -136,14 +145,17 @@ def compare(scenario: str, cases: Iterable[Case], even_label: str) -> Validation
     return Validation(scenario, rows, tuple(_verdict(n, [c for c in rows if c.network == n], even_label) for n in networks))
 
 
-def phases(predicted: Timeline, measured: Timeline) -> tuple[Phase, ...]:
+def phases(plan: Plan, predicted: Timeline, measured: Timeline) -> tuple[Phase, ...]:
     """What each device spends its step on, predicted beside measured; the phases of a device add up to the step."""
     rows = []
+    spent_ns = [busy_and_exposed_ns(line, plan) for line in (predicted, measured)]
     for device in predicted.devices:
         for phase, kinds in PHASES.items():
             rows.append(Phase(device, phase, predicted.busy_s(device, *kinds), measured.busy_s(device, *kinds)))
-        waiting = [line.step_s - line.busy_s(device) for line in (predicted, measured)]
-        rows.append(Phase(device, "waiting", *waiting))
+        talking = [found.get(device, (0, 0))[1] / 1e9 for found in spent_ns]
+        idle = [line.step_s - line.busy_s(device) for line in (predicted, measured)]
+        rows.append(Phase(device, "exposed communication", *talking))
+        rows.append(Phase(device, "waiting", *(rest - part for rest, part in zip(idle, talking, strict=True))))
     return tuple(rows)
 
 
@@ -176,6 +188,7 @@ def _case_to_json(case: Case) -> dict[str, Any]:
         "causes": [{"what": cause.what, "seconds": cause.seconds} for cause in case.causes],
         "phases": [
             {"device": p.device, "phase": p.phase, "predicted_s": p.predicted_s, "measured_s": p.measured_s}
-            for p in phases(prediction.timeline, measurement.timeline)
+            for p in phases(prediction.plan, prediction.timeline, measurement.timeline)
         ],
+        "actions": [{**asdict(row), "error": row.error} for row in case.actions],
     }

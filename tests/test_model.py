@@ -29,9 +29,9 @@ ROWS = (
 )
 
 
-def costs_of(rows=ROWS, transfers=(), *, chain=CHAIN, link=BUS, network=BUS, split_nodes=False):
+def costs_of(rows=ROWS, transfers=(), *, chain=CHAIN, link=BUS, network=BUS, split_nodes=False, cores=((), ())):
     """Costs on a fast device f and a slow device s, in one node or in two."""
-    f, s = Device("f", "fast", "a"), Device("s", "slow", "b" if split_nodes else "a")
+    f, s = Device("f", "fast", "a", cores=cores[0]), Device("s", "slow", "b" if split_nodes else "a", cores=cores[1])
     nodes = (Node("a", (f,), link), Node("b", (s,), link)) if split_nodes else (Node("a", (f, s), link),)
     cluster = Cluster(nodes, {"fast": DeviceType("fast"), "slow": DeviceType("slow")}, network)
     return CostModel(chain, cluster, CostTable("net", rows, transfers))
@@ -94,6 +94,29 @@ def test_every_part_of_a_step_has_its_price():
     assert step_s(plan, costs) == pytest.approx(packed_s + exchange_s + 0.03)
 
 
+def test_a_message_keeps_its_device_busy_for_what_a_real_pipeline_showed():
+    """The call takes 1 ms a kilobyte; at 2 kB the whole was seen to take 7 ms, so 5 ms come on top at any size."""
+    calls = [TransferCost("post_send", ("fast",), size, size / 1e6) for size in (1000, 4000)]
+    seen = TransferCost("handle_send", ("fast",), 2000, 0.007)
+    bare, whole = costs_of(transfers=tuple(calls)), costs_of(transfers=(*calls, seen))
+    assert bare.handle_send_s("f", 3000) == pytest.approx(bare.post_send_s("f", 3000)) == pytest.approx(0.003)
+    assert whole.handle_send_s("f", 3000) == pytest.approx(0.008)
+    assert whole.handle_send_s("f", 0) == whole.handle_receive_s("f", 3000) == whole.handle_send_s("s", 3000) == 0.0
+    quick = costs_of(transfers=(*calls, replace(seen, seconds=0.001)))
+    assert quick.handle_send_s("f", 3000) == pytest.approx(0.003), "never less than the call"
+
+
+def test_a_step_begins_as_a_run_does_and_each_tensor_of_a_bucket_takes_its_own():
+    begin = TransferCost("begin", ("fast",), 1000, 0.02)
+    assert costs_of(transfers=(begin,)).step_overhead_s("f") == pytest.approx(0.02)
+    more = (*ROWS, LayerCost("fast", STEP, 1, 0.0, 0.0, 0.05))
+    assert costs_of(more, (begin,)).step_overhead_s("f") == pytest.approx(0.05), "the longer of the two"
+    packing = (TransferCost("bucket", ("fast",), 1 << 20, 0.007), TransferCost("bucket_tensor", ("fast",), 1024, 1e-3))
+    costs = costs_of(transfers=packing)
+    assert costs.bucket_s("f", 1 << 20, 1) == pytest.approx(0.007), "one tensor a mebibyte is in the figure"
+    assert costs.bucket_s("f", 1 << 20, 5) == pytest.approx(0.011)
+
+
 def test_the_interval_of_a_prediction_is_that_of_its_costs():
     """One device whose costs are sure to 10 % at 95 %: 5 % to 95 % of a normal error are 1.645 of its deviations."""
     rows = tuple(replace(row, update_s=0.0, spread=0.1) for row in ROWS)
@@ -154,7 +177,7 @@ def test_a_validation_by_hand():
     assert verdict.best_measured is bad
     assert verdict.regret == pytest.approx(good.measurement.median_s / bad.measurement.median_s - 1)
     assert verdict.speedup_over_even == pytest.approx(bad.measurement.median_s / good.measurement.median_s)
-    rows = phases(good.prediction.timeline, good.measurement.timeline)
+    rows = phases(good.prediction.plan, good.prediction.timeline, good.measurement.timeline)
     for device in ("f", "s"):
         mine = {row.phase: row.predicted_s for row in rows if row.device == device}
         assert math.isclose(sum(mine.values()), chosen.step_s)
@@ -184,6 +207,26 @@ def test_a_device_whose_neighbours_rest_is_as_fast_as_alone():
     assert costs.neighbour_factor("f", ("f",)) == pytest.approx(0.8)
     assert costs.neighbour_factor("f", ("f", "s")) == 1.0
     assert costs.neighbour_factor("s", ("s",)) == 1.0
+    shared = costs_of((*ROWS, alone), cores=((0,), (0,)))
+    assert shared.neighbour_factor("f", ("f",)) == 1.0, "who shares its core does not work beside it"
     plain, quicker = (step_s(Plan.parse("f[0:2] 2/2"), c) for c in (costs_of(ROWS), costs))
     update_s = sum(row.update_s for row in ROWS if row.device_type == "fast")
     assert quicker - update_s == pytest.approx(0.8 * (plain - update_s))
+
+
+def test_a_core_that_is_shared_takes_what_was_measured_in_the_crowd():
+    """f needs a quarter more of its core where s uses it, too. Both have the same work."""
+    rows = tuple(replace(row, device_type=kind, update_s=0.0) for row in ROWS[::2] for kind in ("fast", "slow"))
+    crowd = LayerCost("fast", "@crowd", 8, 1.25, 1.0)
+    calm = LayerCost("slow", "@crowd", 8, 0.98, 1.0)
+    costs = costs_of((*rows, crowd, calm), cores=((0,), (0,)))
+    both = ("f", "s")
+    assert (costs.crowd_factor("f", both), costs.crowd_factor("s", both)) == (1.25, 1.0), "turns never make work less"
+    assert costs.crowd_factor("f", ("f",)) == 1.0
+    assert costs_of((*rows, crowd), cores=((0,), (1,))).crowd_factor("f", both) == 1.0
+    assert step_s(Plan.parse("f[0:2] 1/1"), costs) == pytest.approx(1.1)
+    timeline = predict(Plan.parse("f[0:2] 1/1 | s[0:2] 1/1"), costs, Training(2)).timeline
+    ends = {span.device: span.end_ns / 1e9 for span in timeline.spans if span.kind is Kind.BACKWARD}
+    # They share the core until s is done, and then f does by itself what is left of its 1.375 s.
+    assert ends["s"] == pytest.approx(2 * 1.1)
+    assert ends["f"] == pytest.approx(1.1 + 1.375)

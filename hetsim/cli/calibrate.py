@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, print_table, talk
+from hetsim.cli.probe import measure_runtime
 from hetsim.cli.progress import progress
 from hetsim.cli.session import Session
 from hetsim.costs.residuals import add_residuals, corrections, residuals_of_run
@@ -82,9 +83,10 @@ def curve_points(session: Session) -> dict[str, list[Point]]:
 
 
 def measure(session: Session, points: dict[str, list[Point]], budget_s: float, *, quiet: bool) -> None:
-    """Measure what is missing of `points`, with a bar on stderr."""
+    """Measure what is missing of `points`, the links and the runtime, with a bar on stderr."""
     from calibration.coordinator import Effort
 
+    measure_runtime(session, quiet=quiet)
     with progress("calibrating", quiet=quiet) as report:
         session.calibration.measure(points, Effort(budget_s=budget_s), report)
 
@@ -99,6 +101,7 @@ def _show_gaps(session: Session, points: dict[str, list[Point]], budget_s: float
                 "microbatches": dict(point.microbatches),
                 "in_flight": point.in_flight,
                 "alone": point.alone,
+                "crowd": point.crowd,
             }
             for network, rows in gaps.items()
             for point in rows

@@ -58,9 +58,14 @@ class Planned:
         return predict(plan, self.costs, self.spec.training, seed=scenario.seed, conditions=scenario.simulation)
 
     def predict_at_run_speed(self, plan: Plan, measurement: Measurement) -> float | None:
-        """Seconds of a step of `plan` at the speed that its devices had while `measurement` was taken; None: unknown."""
+        """Seconds of a step of `plan` at the speed that its devices had while `measurement` was taken; None: unknown.
+
+        It is where devices share cores: their canaries met each other.
+        """
         slowdown = {}
         for device in plan.devices:
+            if self.costs.shares_core(device):
+                return None
             before_s, meanwhile_s = self.costs.canary_s(device), measurement.canary_s.get(device)
             if before_s is None or meanwhile_s is None:
                 return None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from hetsim.cli.planning import Planned, candidate_rows
@@ -55,7 +58,7 @@ def device_rows(cases: Sequence[Case]) -> list[DeviceRow]:
 
 
 def write_pictures(run: RunWriter, validation: Validation) -> None:
-    """Timelines as CSV, a trace and a Gantt chart for each case, and the comparison of all."""
+    """Timelines as CSV, a trace and a Gantt chart for each case, the errors of all actions, and the comparison of all."""
     from hetsim.report.bars import draw_comparison
     from hetsim.report.gantt import draw_gantt
     from hetsim.report.trace import write_trace
@@ -72,8 +75,21 @@ def write_pictures(run: RunWriter, validation: Validation) -> None:
                 draw_gantt(
                     predicted, measured, plan, run.file(f"figures/{name}.{suffix}"), title=f"{case.network}: {case.label}"
                 )
+    run.write_text("actions.csv", _actions_text(validation))
     for suffix in ("svg", "png"):
         draw_comparison(case_rows(validation), run.file(f"figures/comparison.{suffix}"), title=validation.scenario)
+
+
+def _actions_text(validation: Validation) -> str:
+    """The errors of all cases, action by action, as CSV."""
+    columns = ("network", "case", "device", "stage", "action", "count", "predicted_s", "measured_s", "error")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for case in validation.cases:
+        for row in case.actions:
+            writer.writerow([case.network, case.label, *astuple(row), "" if row.error is None else f"{row.error:.4f}"])
+    return text.getvalue()
 
 
 def validation_document(validation: Validation, planned: Sequence[Planned]) -> dict[str, Any]:
@@ -152,6 +168,7 @@ def _network_report(validation: Validation, planned: Planned, rows: list[CaseRow
         cases=tuple(rows),
         candidates=tuple(candidate_rows(planned)),
         devices=tuple(device_rows([chosen])),
+        actions=chosen.actions,
         chosen=Step(chosen.prediction.plan, chosen.prediction.timeline, chosen.measurement.timeline),
         chain=chain,
         curves=batch_curves(planned.costs.table),

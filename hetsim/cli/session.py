@@ -61,7 +61,7 @@ class Session:
     @cached_property
     def chains(self) -> Mapping[str, Chain]:
         """Network -> its chain."""
-        return {spec.name: spec.chain or self._built_chain(spec) for spec in self.scenario.networks}
+        return {spec.name: spec.chain or self.built_chain(spec) for spec in self.scenario.networks}
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -168,7 +168,7 @@ class Session:
         text = read_text(self.path, ScenarioError)
         return RunDirectory.create(runs, self.scenario.name, text, seed=self.scenario.seed, argv=sys.argv, inputs=inputs)
 
-    def _built_chain(self, spec: NetworkSpec) -> Chain:
+    def built_chain(self, spec: NetworkSpec) -> Chain:
         """The chain of a network that torch has to build, kept on file because building takes seconds."""
         from calibration.keys import network_key
         from hetsim.workload_files import chain_from_json, chain_to_json

@@ -6,6 +6,7 @@ from hetsim.costs.table import (
     ALONE,
     CANARY,
     CONTEXT,
+    CROWD,
     LOSS,
     PSEUDO_LAYERS,
     STEP,
@@ -18,6 +19,6 @@ from hetsim.costs.table import (
 )
 
 __all__ = [
-    "ALONE", "CANARY", "CONTEXT", "LOSS", "PSEUDO_LAYERS", "STEP", "WORKSPACE", "CostModel", "CostTable", "Curve", "Estimate",
-    "LayerCost", "Operation", "Provenance", "TransferCost",
+    "ALONE", "CANARY", "CONTEXT", "CROWD", "LOSS", "PSEUDO_LAYERS", "STEP", "WORKSPACE", "CostModel", "CostTable", "Curve",
+    "Estimate", "LayerCost", "Operation", "Provenance", "TransferCost",
 ]  # fmt: skip

@@ -8,7 +8,19 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 
 from hetsim.costs.curve import Curve, CurvePoint, Estimate
-from hetsim.costs.table import ALONE, CANARY, CONTEXT, LOSS, STEP, WORKSPACE, CostTable, LayerCost, Operation
+from hetsim.costs.table import (
+    ALONE,
+    CANARY,
+    CONTEXT,
+    CROWD,
+    LOSS,
+    STEP,
+    WORKSPACE,
+    CostTable,
+    LayerCost,
+    Operation,
+    TransferCost,
+)
 from hetsim.costs.traffic import Group, Phase, Traffic, exchange, message
 from hetsim.errors import CostError
 from hetsim.hardware import Cluster, Topology
@@ -20,6 +32,10 @@ _NOTHING = Estimate(0.0, 0.0, "specified")
 FEW_IN_FLIGHT = 4
 """Microbatches in flight that cost about the same each, however many of them there are. With more, what one of them left in the
 caches is gone when its backward comes."""
+
+
+PACKED_BYTES = 1 << 20
+"""Of each tensor in the buckets whose packing is timed by bytes."""
 
 
 class CostModel:
@@ -109,8 +125,11 @@ class CostModel:
         return sum(self._update.get((kind, self.chain.layers[i].name, tensor_parallel), 0.0) for i in layers)
 
     def step_overhead_s(self, device: str) -> float:
-        """Seconds that a step costs the device whatever it holds; 0 where the table has no such row."""
-        return self._update.get((self._type_of[device], STEP, 1), 0.0)
+        """Seconds that a step costs the device whatever it holds: in plain training, or before its first action in a real run,
+        whichever is longer; 0 where the table has no such row."""
+        kind = self._type_of[device]
+        begin = self._one_size("begin", kind)
+        return max(self._update.get((kind, STEP, 1), 0.0), begin.seconds if begin else 0.0)
 
     def canary_s(self, device: str) -> float | None:
         """Seconds of the canary on `device` at the speed for which the table's times hold; None where nobody timed it."""
@@ -120,15 +139,53 @@ class CostModel:
     def neighbour_factor(self, device: str, working: Collection[str]) -> float:
         """What computation on `device` takes over its cost, where of its node's devices only those of `working` work.
 
-        Costs hold while all devices of the host work. 1 where nobody measured a device alone, or no difference was seen.
+        Costs hold while all devices of the host work that share no core. 1 where nobody measured a device alone, or no difference
+        was seen.
         """
         alone = self._alone.get(self._type_of[device], 1.0)
         if alone == 1:
             return 1.0
         node = self.cluster.device(device).node
-        others = [other.name for other in self.cluster.devices if other.node == node and other.name != device]
+        neighbours = [other.name for other in self.cluster.devices if other.node == node and other.name != device]
+        others = [name for name in neighbours if name not in self._on_cores_of(device)]
         resting = sum(other not in working for other in others) / len(others) if others else 0.0
         return 1 + (alone - 1) * resting
+
+    def crowd_factor(self, device: str, working: Collection[str]) -> float:
+        """What computation on `device` takes of its core where another one of `working` uses the core, too, over its cost.
+
+        1 where none does, or nobody measured it. Whether they compute at the same moment does not matter: each finds the caches as
+        the other left them.
+        """
+        shared = not self._on_cores_of(device).isdisjoint(working)
+        return self._crowd.get(self._type_of[device], 1.0) if shared else 1.0
+
+    def shares_core(self, device: str) -> bool:
+        """Whether another device of the cluster computes on a core of `device`."""
+        return bool(self._on_cores_of(device))
+
+    def _on_cores_of(self, device: str) -> frozenset[str]:
+        """The other devices that compute on a core of `device`."""
+        return self._core_mates.get(device, frozenset())
+
+    @cached_property
+    def _core_mates(self) -> dict[str, frozenset[str]]:
+        """Device -> the others that compute on one of its cores, where there are any."""
+        users: dict[str, list[str]] = defaultdict(list)
+        for device in self.cluster.devices:
+            for core in self.cluster.cores_of(device.name):
+                users[core].append(device.name)
+        mates: dict[str, set[str]] = defaultdict(set)
+        for names in users.values():
+            for name in names if len(names) > 1 else ():
+                mates[name].update(names)
+        return {name: frozenset(found - {name}) for name, found in mates.items()}
+
+    @cached_property
+    def _crowd(self) -> dict[str, float]:
+        """Device type -> processor time on a shared core over that on one of its own, 1 at least: turns never make work less."""
+        rows = [row for row in self.table.layers if row.layer == CROWD and row.backward_s > 0]
+        return {row.device_type: max(1.0, row.forward_s / row.backward_s) for row in rows}
 
     @property
     def least_factor(self) -> float:
@@ -201,17 +258,27 @@ class CostModel:
             return phases
         return ((phases[0][0].taking(measured.at(size_bytes).seconds),),)
 
-    def bucket_s(self, device: str, size_bytes: int) -> float:
-        """Seconds that packing and unpacking a gradient bucket takes the device; 0 where not measured."""
-        return self._own_work_s("bucket", device, size_bytes)
+    def bucket_s(self, device: str, size_bytes: int, tensors: int = 0) -> float:
+        """Seconds that packing and unpacking a gradient bucket of so many tensors takes the device; 0 where not measured.
+
+        By the bytes, and by the tensors that it has more than one for each `PACKED_BYTES`, as the buckets have that are timed.
+        """
+        each = self._one_size("bucket_tensor", self._type_of[device])
+        more = max(0.0, tensors - size_bytes / PACKED_BYTES)
+        return self._own_work_s("bucket", device, size_bytes) + (each.seconds * more if each else 0.0)
 
     def post_send_s(self, device: str, size_bytes: int) -> float:
-        """Seconds that handing a message over takes the device's processor; 0 where not measured."""
+        """Seconds of the call that hands a message over; 0 where not measured."""
         return self._own_work_s("post_send", device, size_bytes)
 
-    def post_receive_s(self, device: str, size_bytes: int) -> float:
-        """Seconds that posting a receive takes the device's processor; 0 where not measured."""
-        return self._own_work_s("post_receive", device, size_bytes)
+    def handle_send_s(self, device: str, size_bytes: int) -> float:
+        """Seconds that a message to be sent keeps the device's processor from computing: the call, and what a real pipeline was
+        seen to take beyond it; 0 where nobody measured either."""
+        return self._handling_s("handle_send", "post_send", device, size_bytes)
+
+    def handle_receive_s(self, device: str, size_bytes: int) -> float:
+        """The same of a receive that is posted."""
+        return self._handling_s("handle_receive", "post_receive", device, size_bytes)
 
     def beside_send_s(self, device: str, size_bytes: int) -> float:
         """Seconds by which sending a message lengthens the computation beside it; 0 where not measured."""
@@ -245,6 +312,22 @@ class CostModel:
     def _own_work_s(self, operation: Operation, device: str, size_bytes: int) -> float:
         measured = self._transfer(operation, (self._type_of[device],))
         return measured.at(size_bytes).seconds if measured is not None and size_bytes else 0.0
+
+    def _handling_s(self, operation: Operation, call: Operation, device: str, size_bytes: int) -> float:
+        """The call at this size, and what the whole took beyond it at the size of the run that told."""
+        posting_s = self._own_work_s(call, device, size_bytes)
+        seen = self._one_size(operation, self._type_of[device])
+        if seen is None or not size_bytes:
+            return posting_s
+        return posting_s + max(0.0, seen.seconds - self._own_work_s(call, device, seen.size_bytes))
+
+    def _one_size(self, operation: Operation, device_type: str) -> TransferCost | None:
+        """The row of what is timed at one size; None where nobody did."""
+        return self._single_rows.get((operation, device_type))
+
+    @cached_property
+    def _single_rows(self) -> dict[tuple[Operation, str], TransferCost]:
+        return {(row.operation, row.group[0]): row for row in self.table.transfers}
 
     def _beside_s(self, operation: Operation, device: str, size_bytes: int) -> float:
         """Proportional to the bytes: the difference of two noisy times is too rough for a curve of its own."""

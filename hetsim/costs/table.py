@@ -5,7 +5,8 @@ A table belongs to one network. Besides the network's own layers it has pseudo-l
 measured parts; its time stands in `update_s`), `@canary` (a fixed piece of work at the speed that the device had when the
 times of the table were true; in `forward_s`), and in `saved_bytes` `@workspace` (what a step takes at its worst moment beside
 what is known of its tensors, by microbatch) and `@context` (what a process takes by itself). `@alone` is a whole step while the
-other devices of the host rest (in `forward_s`) and while they work (in `backward_s`).
+other devices of the host rest (in `forward_s`) and while they work (in `backward_s`). `@crowd` is the processor time of a step on a
+core that other devices use in between (in `forward_s`) and on a core of its own (in `backward_s`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ CANARY = "@canary"
 WORKSPACE = "@workspace"
 CONTEXT = "@context"
 ALONE = "@alone"
-PSEUDO_LAYERS = (LOSS, STEP, CANARY, WORKSPACE, CONTEXT, ALONE)
+CROWD = "@crowd"
+PSEUDO_LAYERS = (LOSS, STEP, CANARY, WORKSPACE, CONTEXT, ALONE, CROWD)
 
-OF_ONE_DEVICE = (CANARY, WORKSPACE, CONTEXT, ALONE)
+OF_ONE_DEVICE = (CANARY, WORKSPACE, CONTEXT, ALONE, CROWD)
 """Those that say nothing of any other device type."""
 
 
@@ -35,14 +37,19 @@ Operation = Literal[
     "reduce_scatter",
     "broadcast",
     "bucket",
+    "bucket_tensor",
     "post_send",
     "post_receive",
+    "handle_send",
+    "handle_receive",
+    "begin",
     "beside_send",
     "beside_receive",
     "beside_reduce",
 ]
 """What a transfer row times: one message to a neighbour; a sum over a group, and its like, by the bytes of the whole; or what a
-device's own processor spends: on packing gradients into a bucket, on handing a message over, on posting a receive, and how much
+device's own processor spends: on packing gradients into a bucket, and on each tensor in it; on handing a message over and on
+posting a receive, the bare call and all that stands between two computations of a real pipeline; on beginning a step; and how much
 longer it computes beside a message that it sends or receives, or beside a sum."""
 
 

@@ -39,7 +39,14 @@ SPREADS: Final[Mapping[tuple[bool, bool], float]] = {
 """(step factors of both devices known, host-bound) -> half the 95 % interval, relative: 1.96 / 1.645 of the error that 90 % of
 held-out published points keep below (`make accuracy-public`); where nothing is known of a device, the larger of the two."""
 
-_HOSTS_OWN: Final[tuple[Operation, ...]] = ("post_send", "post_receive")
+_HOSTS_OWN: Final[tuple[Operation, ...]] = (
+    "post_send",
+    "post_receive",
+    "handle_send",
+    "handle_receive",
+    "begin",
+    "bucket_tensor",
+)
 _MEMORY: Final[tuple[Operation, ...]] = ("bucket",)
 _SAME: Final = 1e-6
 """Squared distance of logarithms below which two specifications are as good as one."""

@@ -162,7 +162,7 @@ def _curves(
     def curve(values: Sequence[float]) -> Floats:
         return np.interp(sizes, [*at_knots], values)
 
-    packing_s = np.array([costs.bucket_s(device, bucket.size_bytes) for bucket in buckets])
+    packing_s = np.array([costs.bucket_s(device, bucket.size_bytes, bucket.tensors) for bucket in buckets])
     first = np.array([bucket.first_layer for bucket in buckets], dtype=np.int64)
     # The exchange of a bucket lengthens the backward of the layers below it.
     beside_s = np.array([costs.beside_reduce_s(device, bucket.size_bytes) for bucket in buckets])

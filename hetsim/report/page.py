@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from hetsim.actions import ActionError
 from hetsim.files import write_text
 from hetsim.hardware import Cluster, DeviceType
 from hetsim.plan import Plan
@@ -45,6 +46,9 @@ class NetworkReport:
     cases: tuple[CaseRow, ...] = ()
     candidates: tuple[CandidateRow, ...] = ()
     devices: tuple[DeviceRow, ...] = ()
+    actions: tuple[ActionError, ...] = ()
+    """Of the chosen plan's step."""
+
     chosen: Step | None = None
     chain: Chain | None = None
     curves: tuple[BatchCurve, ...] = ()

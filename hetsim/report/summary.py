@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 
-from hetsim.communication import Interval, exchanges, messages
+from hetsim.communication import busy_and_exposed_ns
 from hetsim.costs import CostTable
 from hetsim.plan import Plan
 from hetsim.report.rows import BatchCurve, CostSummary, DeviceRow
@@ -20,18 +19,13 @@ def ordered_devices(timeline: Timeline, plan: Plan) -> tuple[str, ...]:
 
 def summarise_devices(timeline: Timeline, plan: Plan, *, network: str, case: str, label: str) -> tuple[DeviceRow, ...]:
     """How each device spends the step of `timeline`; `label` says whether it is predicted or measured."""
-    communication = exchanges(timeline)
-    for message in messages(timeline, plan):
-        communication[message.send.device].append(message.travel)
-        communication[message.receive.device].append(message.travel)
+    spent_ns = busy_and_exposed_ns(timeline, plan)
     step_ns = max((span.end_ns for span in timeline.spans), default=0)
     rows = []
     for device in ordered_devices(timeline, plan):
-        computing = _union((s.start_ns, s.end_ns) for s in timeline.spans if s.device == device and s.lane == "compute")
-        either = _length(_union([*computing, *communication.get(device, [])]))
-        busy = _length(computing)
-        shares = [part / step_ns if step_ns else 0.0 for part in (busy, either - busy, step_ns - either)]
-        rows.append(DeviceRow(network, case, label, device, *shares))
+        busy_ns, exposed_ns = spent_ns[device]
+        parts_ns = (busy_ns, exposed_ns, step_ns - busy_ns - exposed_ns)
+        rows.append(DeviceRow(network, case, label, device, *(part / step_ns if step_ns else 0.0 for part in parts_ns)))
     return tuple(rows)
 
 
@@ -64,18 +58,3 @@ def batch_curves(table: CostTable) -> tuple[BatchCurve, ...]:
         totals = tuple(sum(by_size[size].values()) for size in sizes)
         curves.append(BatchCurve(table.network, device_type, sizes, totals))
     return tuple(curves)
-
-
-def _union(intervals: Iterable[Interval]) -> list[Interval]:
-    """The same time as disjoint intervals in order."""
-    rows: list[Interval] = []
-    for start, end in sorted(intervals):
-        if rows and start <= rows[-1][1]:
-            rows[-1] = (rows[-1][0], max(rows[-1][1], end))
-        else:
-            rows.append((start, end))
-    return rows
-
-
-def _length(intervals: Iterable[Interval]) -> int:
-    return sum(end - start for start, end in intervals)

@@ -146,7 +146,7 @@ class _Pricing:
         for bucket in self.buckets:
             self.ready[bucket.first_layer].append(bucket)
         working = frozenset(plan.devices)
-        self.factors = {device: costs.neighbour_factor(device, working) for device in plan.devices}
+        self.factors = {d: costs.neighbour_factor(d, working) * costs.crowd_factor(d, working) for d in plan.devices}
         self.known: dict[Hashable, _StagePrices] = {}
 
     def stage(self, replica: Replica, number: int) -> _StagePrices:
@@ -170,8 +170,8 @@ class _Pricing:
         post_ns: list[tuple[Kind, int]] = []
         for kind, _, size_bytes in _messages(number, replica, costs):
             answer = Kind.RECV_B if kind is Kind.SEND_F else Kind.RECV_F
-            post_ns.append((kind, _ns(costs.post_send_s(stage.device, size_bytes))))
-            post_ns.append((answer, _ns(costs.post_receive_s(stage.device, size_bytes))))
+            post_ns.append((kind, _ns(costs.handle_send_s(stage.device, size_bytes))))
+            post_ns.append((answer, _ns(costs.handle_receive_s(stage.device, size_bytes))))
         return _StagePrices(
             _ns(costs.step_overhead_s(stage.device)),
             (
@@ -291,7 +291,7 @@ def _parts(
     for layer, layer_s in zip(reversed(stage.layers), backward_s, strict=True):
         elapsed_s += layer_s
         if ready := ready_at.get(layer):
-            elapsed_s += sum(costs.bucket_s(stage.device, b.size_bytes) for b in ready)
+            elapsed_s += sum(costs.bucket_s(stage.device, b.size_bytes, b.tensors) for b in ready)
             parts.append(BackwardPart(_ns(elapsed_s), tuple(b.index for b in ready)))
             elapsed_s = sum(costs.beside_reduce_s(stage.device, b.size_bytes) for b in ready) if layer > stage.start else 0.0
     if stage.start not in ready_at:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.matrix_live import CROWDED, Case, draw, read_cases, report, summary, write_cases
+from benchmarks.matrix_live import CROWDED, Case, draw, joined, read_cases, report, summary, write_cases
 from hetsim.report.rows import EVEN_SPLIT
 
 
@@ -51,3 +51,10 @@ def test_cases_come_back_from_their_file_and_are_drawn(tmp_path):
 
 def test_an_error_is_negative_where_the_prediction_was_too_fast():
     assert case("x", 0.9, 1.0).error == pytest.approx(-0.1)
+
+
+def test_what_is_measured_again_replaces_its_network_alone():
+    shared = next(iter(CROWDED))
+    old = [case("x", 0.5, 0.5, cluster=shared), case("x", 0.9, 1.0), case("x", 0.9, 1.0, network="mlp")]
+    new = [case("x", 0.8, 1.0)]
+    assert joined(old, new) == [old[2], new[0], old[0]], "in the order of the clusters"

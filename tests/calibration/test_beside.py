@@ -13,7 +13,7 @@ from calibration.beside import rows, time_beside
 rank, world, meeting = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
-found = time_beside(rank, world, [1024, 1 << 16], [1024, 1 << 18], torch.device("cpu"))
+found = time_beside(range(world), None, [1024, 1 << 16], [1024, 1 << 18], torch.device("cpu"))
 print(json.dumps(rows(found, "core")))
 dist.destroy_process_group()
 """

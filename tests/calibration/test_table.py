@@ -3,7 +3,7 @@
 import pytest
 
 from calibration.table import closing, conditions, cost_table
-from hetsim.costs import ALONE, CANARY, CONTEXT, LOSS, STEP, WORKSPACE
+from hetsim.costs import ALONE, CANARY, CONTEXT, CROWD, LOSS, STEP, WORKSPACE
 
 CANARIES = {"fast": [0.002]}
 
@@ -115,3 +115,16 @@ def test_a_step_alone_stands_beside_one_among_others():
     (cost,) = (c for c in cost_table("net", [row()], (), CANARIES, [alone]).layers if c.layer == ALONE)
     assert (cost.forward_s, cost.backward_s) == pytest.approx((0.45, 0.461))
     assert cost.spread >= 0.02
+
+
+def test_a_step_in_the_crowd_stands_beside_one_on_a_core_of_its_own():
+    """The median of the rounds' ratios: the machine slowed down in the second round, which both felt."""
+    crowd = {
+        "device_type": "fast",
+        "microbatch": 4,
+        "apart_s": [[0.1, 0.1, 0.1], [0.2, 0.2, 0.2], [0.1, 0.1, 0.1]],
+        "crowd_s": [[0.11, 0.11, 0.9], [0.23, 0.23, 0.23], [0.12, 0.12, 0.12]],
+    }
+    (cost,) = (c for c in cost_table("net", [row()], (), CANARIES, (), [crowd]).layers if c.layer == CROWD)
+    assert cost.forward_s / cost.backward_s == pytest.approx(1.15)
+    assert (cost.microbatch, cost.samples) == (4, 3)

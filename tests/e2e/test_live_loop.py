@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hetsim.costs import CROWD
+from hetsim.costs.files import read_cost_table
+from hetsim.scenario.local import usable_cores
+
 pytestmark = pytest.mark.slow
 
 SCENARIO = """\
@@ -154,3 +158,36 @@ def test_the_shipped_live_scenario_runs(hetsim, scenarios):
         assert all(0 < loss < 100 for loss in row["losses"])
     dry = hetsim.json("calibrate", path, "--dry-run")
     assert {point["network"] for point in dry["points"]} == set(shares)
+
+
+ON_CORES = """\
+hetsim: 1
+name: cores
+networks:
+  mlp: {{zoo: mlp, features: 256, width: 512, depth: 4}}
+training: {{global_batch: 64}}
+cluster:
+  device_types: {{a: {{backend: cpu}}, b: {{backend: cpu}}}}
+  nodes: [{{name: here, devices: {{a: {{cores: [[{a}]]}}, b: {{cores: [[{b}]]}}}}, link: {{latency: 50 us, bandwidth: 2 GB/s}}}}]
+search: {{microbatches: [1], strategies: [data_parallel]}}
+"""
+
+
+def test_devices_on_one_core_are_timed_in_turns_and_in_their_crowd(hetsim, tmp_path):
+    """Timed at once, each would take twice as long as on a core of its own; the crowd takes more processor time, but not twice."""
+    one, other = usable_cores()[:2]
+    seconds, rows = {}, {}
+    for name, core in (("shared", one), ("apart", other)):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(ON_CORES.format(a=one, b=core).replace("name: cores", f"name: {name}"))
+        hetsim.json("calibrate", path, "--budget", "0.5")
+        table = read_cost_table(tmp_path / "runs" / "costs" / name, "mlp")
+        whole = [r for r in table.layers if r.microbatch == 64 and r.device_type == "b" and not r.layer.startswith("@")]
+        seconds[name] = sum(row.forward_s + row.backward_s for row in whole)
+        rows[name] = {r.device_type: r.forward_s / r.backward_s for r in table.layers if r.layer == CROWD}
+    assert seconds["shared"] < 1.6 * seconds["apart"]
+    assert rows["apart"] == {}
+    assert set(rows["shared"]) == {"a", "b"}
+    assert all(0.8 < ratio < 1.6 for ratio in rows["shared"].values())
+    seen = {(r.operation, r.group[0]) for r in read_cost_table(tmp_path / "runs" / "costs" / "apart", "mlp").transfers}
+    assert {(operation, kind) for operation in ("handle_send", "handle_receive", "begin") for kind in "ab"} <= seen

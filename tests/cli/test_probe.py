@@ -1,0 +1,50 @@
+"""What the runtime takes beside the layers: which pipelines are looked at, and what is read off them."""
+
+import pytest
+
+from hetsim.cli.probe import MESSAGE_BYTES, handling_rows, probe_plans
+from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
+from hetsim.schedule import Kind
+from hetsim.timeline import Span, Timeline
+
+LINK = Link("bus", 0.0, 1e9)
+
+
+def cluster_of(**cores):
+    devices = tuple(Device(name, name[0], "n", cores=tuple(mine)) for name, mine in cores.items())
+    return Cluster((Node("n", devices, LINK),), {kind: DeviceType(kind) for kind in "ab"}, LINK)
+
+
+def ends(plan):
+    first, last = plan.replicas[0].devices
+    return first, last
+
+
+def test_each_type_has_the_last_stage_once_with_a_core_of_its_own():
+    assert [ends(plan) for plan in probe_plans(cluster_of(a0=[0], b0=[1]))] == [("b0", "a0"), ("a0", "b0")]
+    assert [ends(plan) for plan in probe_plans(cluster_of(a0=[0], a1=[1]))] == [("a1", "a0")]
+    assert [ends(plan) for plan in probe_plans(cluster_of(a0=[0], b0=[0], b1=[1]))] == [("b1", "a0"), ("b1", "b0")]
+    assert probe_plans(cluster_of(a0=[0], b0=[0])) == []
+
+
+def test_gaps_with_one_posting_are_told_by_what_is_posted():
+    """The last stage: a receive stands in a gap of 30, a send in one of 70; one with both, and the update, tell of neither."""
+    spans = [
+        Span("a0", Kind.FORWARD, "0F0", 200, 400),
+        Span("b0", Kind.FORWARD, "1F0", 1000, 1100),
+        Span("b0", Kind.RECV_F, "1RECV_F1", 1105, 1500),
+        Span("b0", Kind.BACKWARD, "1B0", 1130, 1300),
+        Span("b0", Kind.SEND_B, "1SEND_B0", 1310, 1700),
+        Span("b0", Kind.FORWARD, "1F1", 1370, 1400),
+        Span("b0", Kind.RECV_F, "1RECV_F2", 1405, 1500),
+        Span("b0", Kind.SEND_B, "1SEND_B9", 1406, 1500),
+        Span("b0", Kind.BACKWARD, "1B1", 1600, 1700),
+        Span("b0", Kind.SEND_B, "1SEND_B1", 1710, 1800),
+        Span("b0", Kind.UPDATE, "1UPDATE", 1900, 2000),
+    ]
+    rows = {row["operation"]: row for row in handling_rows([Timeline.of(spans)], {"a0": "a", "b0": "b"})}
+    assert rows["handle_receive"]["seconds"] == pytest.approx([30e-9])
+    assert rows["handle_send"]["seconds"] == pytest.approx([70e-9])
+    assert rows["begin"]["seconds"] == pytest.approx([200e-9])
+    assert (rows["begin"]["group"], rows["handle_send"]["group"]) == (["a"], ["b"])
+    assert all(row["size_bytes"] == MESSAGE_BYTES for row in rows.values())
