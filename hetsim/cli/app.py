@@ -288,7 +288,7 @@ def whatif(
     from hetsim.cli.whatif import whatif as ask
 
     question = Question(
-        tuple(edits or ()),
+        tuple(edit.strip() for text in edits or () for edit in text.split(";") if edit.strip()),
         tuple(variants or ()),
         worth,
         hinges,

@@ -79,7 +79,8 @@ Edits = Annotated[
     list[str] | None,
     typer.Option(
         "--edit",
-        help="An edit of the cluster, such as 'buy 2 V100 into new gpu-box' or 'retire old0'; several make one variant.",
+        help="An edit of the cluster, such as 'buy 2 V100 into new gpu-box' or 'retire old0'; several, or some with a ; between, "
+        "make one variant.",
     ),
 ]
 Variants = Annotated[

@@ -73,6 +73,8 @@ class _Words:
             of_what = "of the step" if is_time else "of that"
             gain = f"at most {format_percent(left)} {of_what} is left to gain"
             yield f"No plan of the searched strategies{within} {under}, so {gain}."
+            if self.result.left_open and not self.result.ended_early:
+                yield "The search did all the work that is allotted to it; whether the plan or that bound is at fault is not known."
 
     def of_plain_plans(self) -> Iterator[str]:
         """What is known of plans without variants, whose bound is the better one."""

@@ -42,6 +42,16 @@ def test_a_bought_type_that_nobody_measured_is_marked(hetsim, scenarios):
     assert bought["variants"][0]["networks"][0]["transferred"] == ["A100"]
 
 
+def test_edits_that_are_printed_can_be_pasted_back(hetsim, scenarios):
+    """Purchases are told as `buy …; buy …`: one --edit takes them as several would be."""
+    edits = "retire k80-0", "retire k80-1"
+    once, twice = (
+        hetsim.json("whatif", scenarios / "mixed_fleet.yaml", *words, "-q")
+        for words in (("--edit", "; ".join(edits)), ("--edit", edits[0], "--edit", edits[1]))
+    )
+    assert once["variants"] == twice["variants"]
+
+
 def test_a_fleets_mix_is_answered_as_one_and_without_prices_nothing_is_made_up(hetsim, scenarios):
     found = hetsim.json("whatif", scenarios / "mixed_fleet.yaml", "--worth", "-q")
     whole = found["as_it_is"]
