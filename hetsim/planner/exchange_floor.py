@@ -42,7 +42,9 @@ class ExchangeFloor:
         # Over rings every device is a hop; a hierarchy crosses the network once for each node.
         nodes = holders if self.ring_only else -(-holders // self._widest)
         ways += [(self.costs.cluster.network, nodes)] if len(self.costs.cluster.nodes) > 1 and nodes > 1 else []
-        seconds = [_ring_s(link, hops, sizes) for link, hops in ways]
+        # In a node each device of a group sends its part over a port of its own; between nodes all parts share one.
+        parts = [self._widest_group if link is not self.costs.cluster.network else 1 for link, _ in ways]
+        seconds = [_ring_s(link, hops, sizes / part) for (link, hops), part in zip(ways, parts, strict=True)]
         least: Floats = np.min(seconds, axis=0) if seconds else np.zeros_like(sizes)
         return np.where(sizes > 0, least, 0.0)
 
@@ -63,6 +65,11 @@ class ExchangeFloor:
             key = node.link, frozenset(device.type for device in node.devices)
             best[key] = max(best.get(key, 0), len(node.devices))
         return [(*key, most) for key, most in best.items()]
+
+    @cached_property
+    def _widest_group(self) -> int:
+        """Devices of the largest tensor-parallel group that the table has costs of."""
+        return max((row.tensor_parallel for row in self.costs.table.layers), default=1)
 
     @cached_property
     def _widest(self) -> int:

@@ -109,9 +109,9 @@ class HybridProblem:
         return self._alone_s[others]
 
     def last_tensor_s(self, others: Others) -> float:
-        """The exchange of the tensor that comes last, which every replica of several stages waits for."""
+        """The exchange of the first layer's first tensor, which comes after all backwards; 0 where that layer has none."""
         chain = self.costs.chain
-        last = next((layer.parameters[0] for layer in chain.layers if layer.parameters), 0) * chain.element_bytes
+        last = (chain.layers[0].parameters or (0,))[0] * chain.element_bytes
         return float(self.floor.reduce_s(others.holders, last, others.devices))
 
     def longest_exchange_s(self, others: Others) -> float:
@@ -130,7 +130,12 @@ class HybridProblem:
     def some_step_s(self) -> float:
         """A step long enough for whatever is possible."""
         every = [*(table.least_s for table in self.tables), *self.alone(Others(2)).values()]
-        return 2 * max((float(row[np.isfinite(row)].max(initial=0.0)) for row in every), default=0.0) + 1.0
+        longest_s = max((float(row[np.isfinite(row)].max(initial=0.0)) for row in every), default=0.0)
+        cluster, sent_bytes = self.costs.cluster, 2 * self.costs.chain.parameter_bytes()
+        links = [cluster.network, *(node.link for node in cluster.nodes)]
+        hops = 2 * len(cluster.devices) * len(self.costs.chain)
+        exchange_s = max(link.latency_s * hops + sent_bytes / link.bandwidth_bytes_per_s for link in links)
+        return 2 * longest_s + 1.0 + exchange_s + sum(curves.update_s for curves in self.curves.values())
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

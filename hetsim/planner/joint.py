@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -133,6 +134,11 @@ class JointSearch:
         """Shapes, at each size of a microbatch."""
         return len(self.problem.shapes) * len(self.problem.tables)
 
+    @cached_property
+    def _places(self) -> Ints:
+        """[shape]: places in all."""
+        return np.array([sum(shape) for shape in self.problem.shapes], dtype=np.int64)
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _first_ranges(self) -> list[_Range]:
@@ -195,7 +201,8 @@ class JointSearch:
         """
         own = self.problem.own
         excess = (most * own - limits[:, None]) / self.problem.usage[: len(self.problem.shapes)].sum(axis=1)[:, None]
-        needed = np.maximum(2, np.floor(limits[:, None] * (1 + 1e-12) / own).astype(np.int64) + 1)
+        least = np.where(self._places > 1, 2, 1)[:, None]  # a group alone may take its share at once
+        needed = np.maximum(least, np.floor(limits[:, None] * (1 + 1e-12) / own).astype(np.int64) + 1)
         self._sift(most, needed, excess, others, step_s)
         found = 0
         for cell in np.argsort(-excess, axis=None, kind="stable"):

@@ -130,22 +130,23 @@ def value_s(grid: StageGrid, cut: Cut, counts: Ints, holders: int, beside: froze
     extra = counts - 1
     stages = list(zip(cut.kinds, cut.cuts, cut.cuts[1:], strict=False))
     every_left_s = grid.left_s(holders, beside)
-    left_s = [float(every_left_s[stage] + grid.overhead_s[stage[0]]) for stage in stages]
+    left_s = [float(every_left_s[stage]) for stage in stages]
+    start_s = [float(grid.overhead_s[kind]) for kind in cut.kinds]
     first_s, forward_s = ([float(of[stage]) for stage in stages] for of in (grid.first_s, grid.forward_s))
     between = list(pairwise(stages))
     links_s = sum(float(grid.link_s[a, b, stop]) for (a, _, stop), (b, _, _) in between)
     bracket_s, alone_s = np.zeros(len(counts)), np.zeros(len(counts))
     for number, stage in enumerate(stages):
         behind = len(stages) - 1 - number
-        alone_s = np.maximum(alone_s, first_s[number] + extra * grid.period_s[stage] + left_s[number])
+        alone_s = np.maximum(alone_s, start_s[number] + first_s[number] + extra * grid.period_s[stage] + left_s[number])
         own_s = extra * grid.period_s[stage] - np.minimum(extra, behind) * forward_s[number]
         own_s[~grid.fits_counts(*stage, np.minimum(counts, behind + 1), counts)] = np.inf
         bracket_s = np.maximum(bracket_s, own_s)
     for (a, _, stop), (b, _, _) in between:
         bracket_s = np.maximum(bracket_s, extra * max(grid.one_way_s[a, b, stop], grid.one_way_s[b, a, stop]))
-    seconds: Floats = np.maximum(sum(first_s) + links_s + left_s[0] + bracket_s, alone_s)
+    seconds: Floats = np.maximum(start_s[0] + sum(first_s) + links_s + left_s[0] + bracket_s, alone_s)
     if holders > 1:
-        passed_s = sum(first_s) + extra * max(forward_s)
+        passed_s = start_s[0] + sum(first_s) + extra * max(forward_s)
         for number, stage in enumerate(stages):
             seconds = np.maximum(seconds, passed_s + left_s[number])
             passed_s = passed_s - float(grid.backward_s[stage])
@@ -174,7 +175,7 @@ class _Problem:
         if depth > grid.layers:
             return None
         left_s = split.left_s + grid.overhead_s[:, None, None]
-        in_time = split.alone_s < below_s
+        in_time = split.alone_s <= below_s * (1 + 1e-12)
         stage_s, bracket_s = [], []
         for behind in range(depth):
             fits = grid.fits(split.in_flight(behind), count)
@@ -190,7 +191,10 @@ class _Problem:
             bracket_s.append(grid.rest_s(count) - ahead * forward_s)
         longer_s = np.maximum(grid.one_way_s, np.swapaxes(grid.one_way_s, 0, 1))
         link_bracket_s = (count - 1) * np.where(np.isfinite(longer_s), longer_s, 0.0)  # no link: its time is infinite, too
-        late_s = left_s + _forwards_before_s(grid, shape)[None, :, None] if split.holders > 1 else None
+        late_s = None
+        if split.holders > 1:
+            late_s = split.left_s + _forwards_before_s(grid, shape)[None, :, None]
+            late_s[:, 0] = 0.0  # what the first stage has left is in its own seconds
         return cls(split, shape, stage_s, bracket_s, link_bracket_s, late_s)
 
     def search(self, below_s: float, *, any_within: bool = False) -> SplitBounds:
@@ -332,7 +336,7 @@ class _Problem:
             link_s = np.where(np.isfinite(link_s), self.link_bracket_s, np.inf)
         late = None
         if total == "sum" and self.late_s is not None and within_s < np.inf:
-            late = Late(self.late_s, within_s - bracket_s * self.split.grid.least_forward_share)
+            late = Late(self.late_s, within_s * (1 + 1e-12) - bracket_s * self.split.grid.least_forward_share)
         return best_cut(self.shape, allowed, np.where(self.link_bracket_s <= limit_s, link_s, np.inf), total, late)
 
 

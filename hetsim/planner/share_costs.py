@@ -109,8 +109,9 @@ class ShareCosts:
             fits = self.fits(count)
             size = len(fits)
             before_s = self.start_s + (count - 1) * self.round_s[:size] + max(0, count - 2) * self.accumulate_s
-            exchanged_s = before_s + (self.computed_s[:, :size] + below_s[:, None]).max(axis=0)
-            seconds = np.maximum(exchanged_s, self._own_s(count, size)) + slowest_update_s
+            there = below_s > 0
+            last_s = (self.computed_s[there, :size] + below_s[there, None]).max(axis=0, initial=-np.inf)
+            seconds = np.maximum(before_s + last_s + slowest_update_s, self._own_s(count, size) + self.update_s)
             options.append(Pieces(count, np.where(fits, seconds, np.inf)))
         return tuple(options)
 

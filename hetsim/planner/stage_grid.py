@@ -117,7 +117,7 @@ class StageGrid:
         return np.array([float(at.limit_bytes[0]) - float(at.extra_bytes[0]) for at in self._at])
 
     def left_s(self, holders: int, beside: frozenset[str] = frozenset()) -> Floats:
-        """[kind, start, stop]: what a stage surely has left after its last backward: of the exchange, and the update.
+        """[kind, start, stop]: what surely follows a stage's last backward: of the exchange, and the update.
 
         The gradients of any of its layers, and of those before it in the stage, cross a link after the layer's backward; the last
         tensor after all of it. `beside`: the types of replicas that are one device. Over the link of such a one go the gradients of
@@ -146,15 +146,19 @@ class StageGrid:
         below_s = self.floor.reduce_s(holders, done[start], beside) if beside else 0.0
         rows = []
         for number, kind in enumerate(self.kinds):
-            among = beside | {kind.device_type}
-            last_layer_s = np.diff(self._at[number].backward_s[0], prepend=0.0)[stop]
-            hidden_s = np.where(np.isfinite(self.backward_s[number]), self.backward_s[number] - last_layer_s, 0.0)
+            among, at = beside | {kind.device_type}, self._at[number]
+            backward_s = (
+                at.backward_s[0] + at.accumulate_s[0]
+            )  # the last backward adds to gradients where there is more than one
+            last_layer_s = np.diff(backward_s, prepend=0.0)[stop]
+            hidden_s = backward_s[stop] - backward_s[start] - last_layer_s
             # From each layer on, down to the first of the stage; the stage's last layer is the last of those to be looked at.
-            exposed_s = np.where(stop > start, self.floor.reduce_s(holders, held, among) + below_s - hidden_s, -np.inf)
-            longest_s = np.maximum.accumulate(exposed_s, axis=1)
-            rows.append(np.maximum(self.floor.reduce_s(holders, last_tensor, among), longest_s))
-        left: Floats = np.maximum(np.array(rows), 0.0) + self.update_s
-        return left
+            exposed_s = np.where(stop > start, self.floor.reduce_s(holders, held, among) - hidden_s, -np.inf)
+            own_s = np.maximum(self.floor.reduce_s(holders, last_tensor, among), np.maximum.accumulate(exposed_s, axis=1))
+            # What follows of the stages before, nobody of this one waits for; the single device does.
+            with_below_s = np.maximum.accumulate(exposed_s + below_s, axis=1)
+            rows.append(np.maximum(np.maximum(own_s, 0.0) + self.update_s[number], with_below_s))
+        return np.array(rows)
 
     @cached_property
     def _left_s(self) -> dict[tuple[int, frozenset[str]], Floats]:
@@ -206,9 +210,6 @@ class StageGrid:
 
     @cached_property
     def _last_tensor_bytes(self) -> Ints:
-        """[layer]: bytes of the first tensor of the first layer from there on that has any: the last to be exchanged."""
+        """[layer]: bytes of its first tensor, the last to be exchanged; 0 where it has none, and its backward hides others'."""
         chain = self.costs.chain
-        rows = [
-            next((row.parameters[0] for row in chain.layers[layer:] if row.parameters), 0) for layer in range(self.layers)
-        ]
-        return np.array(rows, dtype=np.int64) * chain.element_bytes
+        return np.array([(layer.parameters or (0,))[0] for layer in chain.layers], dtype=np.int64) * chain.element_bytes

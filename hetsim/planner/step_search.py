@@ -36,7 +36,8 @@ def search_steps(
 
     try:
         if "data_parallel" in search.strategies:
-            found.families.append(data_parallel(costs, training, search, race))
+            found.families.append(Family("data parallel", 0.0))
+            found.families[-1] = data_parallel(costs, training, search, race)
         if "hybrid" in search.strategies:
             found.families.append(Family("hybrids", 0.0))
             found.families[-1] = hybrids(costs, training, search, race, best_s, watch, effort)

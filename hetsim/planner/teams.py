@@ -16,8 +16,8 @@ from hetsim.planner.stage_costs import Floats, Ints
 NEAR = 2e-3
 """Relative. How exactly the least step in which replicas can be packed is found."""
 
-SURE = 1 - 1e-9
-"""Of the batch: what sums of fractions are exact to."""
+SURE = 1 - 1e-6
+"""Of the batch: what linear programs are exact to, with a margin."""
 
 
 @dataclass(frozen=True, slots=True)

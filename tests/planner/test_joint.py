@@ -1,5 +1,6 @@
 """The joint search against every hybrid there is, and its parts against listing all that they choose from."""
 
+from dataclasses import replace
 from itertools import combinations, pairwise, permutations, product
 
 import numpy as np
@@ -14,7 +15,10 @@ from hetsim.plan import Plan, Replica, Stage
 from hetsim.planner.drafting import proposals
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.joint import JointSearch
+from hetsim.planner.known import Others
 from hetsim.planner.packing import pack
+from hetsim.planner.replica_split import ReplicaSplit, value_s
+from hetsim.planner.shortest_cut import Cut
 from hetsim.planner.watch import Watch
 from hetsim.workload import Training
 
@@ -85,6 +89,42 @@ def test_bound_is_under_every_hybrid(case):
         assert best_s >= min(every) - 1e-7
         assert len(plan.replicas) > 1
         assert plan.is_cut
+
+
+@given(problems(most_devices=4, most_layers=3, most_batch=6), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_no_part_of_the_bound_rules_out_a_plan(case, chooser):
+    """Each part has to allow what a plan does, in the time that its step takes, under all that may be assumed of its replicas."""
+    costs, training = case
+    problem, evaluate = HybridProblem(costs, training, SIZES, COUNTS), recurrence(costs)
+    every = list(all_hybrids(costs, training)) if problem.shapes else []
+    every += [replace(plan, schedule="gpipe") for plan in every]
+    for plan in chooser.sample(every, min(12, len(every))):
+        if not all(use.fits for use in memory_use(plan, costs, training)):
+            continue
+        step_s = evaluate(plan) * (1 + 1e-9) + 1e-7
+        single = frozenset(costs.cluster.device(r.devices[0]).type for r in plan.replicas if len(r.stages) == 1)
+        for others in (Others(2), Others(len(plan.replicas), single)):
+            assert problem.longest_exchange_s(others) <= step_s
+            for replica in plan.replicas:
+                check_allowed(problem, others, replica, step_s)
+
+
+def check_allowed(problem, others, replica, step_s):
+    types = [problem.costs.cluster.device(stage.device).type for stage in replica.stages]
+    kinds = [[kind.device_type for kind in problem.kinds].index(name) for name in types]
+    if len(kinds) == 1:
+        assert problem.alone(others)[kinds[0]][replica.samples] <= step_s
+        return
+    table = next(table for table in problem.tables if table.grid.microbatch == replica.microbatch_samples)
+    count, shape = replica.microbatches, tuple(kinds.count(kind) for kind in range(len(problem.kinds)))
+    row, cut = problem.shapes.index(shape), Cut(tuple(kinds), (0, *(stage.stop for stage in replica.stages)))
+    assert value_s(table.grid, cut, np.array([count]), others.holders, others.devices)[0] <= step_s
+    found = ReplicaSplit(table.grid, count, others.holders, others.devices).within(shape, step_s)
+    assert found.cut is not None or found.low_s < step_s
+    spare_s = step_s - problem.last_tensor_s(others)
+    assert table.most_microbatches(spare_s)[row] >= count
+    assert not table.holdings.too_many(np.array([row]), np.array([count]), spare_s)[0]
 
 
 def test_two_halves_of_a_cluster_that_no_device_of_holds_the_network():
