@@ -46,6 +46,9 @@ class Work:
     """How fast it goes where nothing is shared, 1 as a rule; above 1 it is faster than its duration says."""
 
     since_ns: int
+    rounding_ns: float
+    """By how much `remaining_ns` may be wrong, for want of digits."""
+
     share: float = 1.0
     """What sharing leaves it, 0 to 1."""
 
@@ -79,7 +82,7 @@ class Sharing:
         self, duration_ns: int, load: Mapping[Resource, float], weight: float, done: Callable[[], None], pace: float = 1.0
     ) -> Work:
         """Begin a piece of work now; `done` is called when it ends."""
-        work = Work(duration_ns, load, weight, done, pace, self._env.now)
+        work = Work(duration_ns, load, weight, done, pace, self._env.now, rounding_ns=1e-6 + 1e-14 * duration_ns)
         crowded = False
         for resource, share in load.items():
             state = self._resources.get(resource)
@@ -122,13 +125,11 @@ class Sharing:
         """New shares for all work on the resources that changed, and for what shares a resource with that, and so on."""
         works = self._connected(self._changed)
         self._changed = {}
-        crowded = {r for work in works for r in work.load if self._resources[r].total > _FULL}
+        crowded = dict.fromkeys(r for work in works for r in work.load if self._resources[r].total > _FULL)
         for work, share in max_min(works, crowded).items():
-            if share != work.share:
+            if share != work.share or work.timer is None:
                 self._settle(work)
                 work.share = share
-                self._plan_end(work)
-            elif work.timer is None:
                 self._plan_end(work)
 
     def _connected(self, resources: Iterable[Resource]) -> dict[Work, None]:
@@ -152,11 +153,8 @@ class Sharing:
         work.since_ns = now
 
     def _plan_end(self, work: Work) -> None:
-        speed = work.pace * work.share
-        left_ns = (
-            math.ceil(work.remaining_ns / speed - 1e-6) if speed != 1 or work.remaining_ns % 1 else int(work.remaining_ns)
-        )
-        work.timer = timer = self._env.timeout(left_ns if left_ns > 0 else 0)
+        left_ns = math.ceil((work.remaining_ns - work.rounding_ns) / work.speed)
+        work.timer = timer = self._env.timeout(max(0, left_ns))
         timer.callbacks.append(lambda event: self._end(work) if event is work.timer else None)
 
 

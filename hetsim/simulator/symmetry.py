@@ -148,13 +148,13 @@ def _disturbed(replica: Replica, disturbances: Iterable[Disturbance]) -> Hashabl
 
 def _stable(class_of: list[int], uses: Sequence[_Use]) -> tuple[list[int], dict[Resource, int]]:
     """The coarsest classes of replicas within `class_of`, and of resources, that are stable under `uses`."""
-    whats = dict(zip({use.what: None for use in uses}, range(len(uses)), strict=False))
+    whats = _numbered(use.what for use in uses)
     while True:
         on: dict[Resource, list[tuple[int, int, float]]] = defaultdict(list)
-        for use in uses:
+        for use, what in zip(uses, whats, strict=True):
             owner = class_of[use.replica] if use.replica >= 0 else -1
             for resource, share in use.load.items():
-                on[resource].append((owner, whats[use.what], share))
+                on[resource].append((owner, what, share))
         resource_class_of = dict(zip(on, _numbered(tuple(sorted(rows)) for rows in on.values()), strict=True))
         crossed: list[list[Hashable]] = [[number] for number in class_of]
         for use in uses:
@@ -175,47 +175,58 @@ def _numbered(keys: Iterable[Hashable]) -> list[int]:
 def _left(
     plan: Plan, prices: Prices, uses: Sequence[_Use], class_of: list[int], resource_class_of: Mapping[Resource, int]
 ) -> Quotient:
-    """What is left where of each class the first one is."""
-    firsts = {number: i for i, number in reversed(list(enumerate(class_of)))}
-    resources = {number: resource for resource, number in reversed(list(resource_class_of.items()))}
+    """What is left where of each class of replicas the first one is, and of each class of resources any."""
+    first_of = {number: i for i, number in reversed(list(enumerate(class_of)))}
+    kept = set({number: resource for resource, number in resource_class_of.items()}.values())
     carried: dict[tuple[int, Hashable], dict[Resource, float]] = defaultdict(lambda: defaultdict(float))
-    kept = set(resources.values())
     for use in uses:
-        owner = firsts[class_of[use.replica]] if use.replica >= 0 else -1
-        for resource in kept & use.load.keys():
-            carried[owner, use.what][resource] += use.load[resource]
-
-    def thinned(number: int, what: Hashable, flow: Flow) -> Flow:
-        return replace(flow, load=dict(carried[number, what]))
-
-    alone = sorted(firsts.values())
-    send, cores = {}, {}
-    for number in alone:
-        replica = plan.replicas[number]
-        for place, stage in enumerate(replica.stages):
-            for kind in (Kind.SEND_F, Kind.SEND_B):
-                if (flow := prices.send.get((stage.device, place, kind))) is not None:
-                    send[stage.device, place, kind] = thinned(number, (kind, place), flow)
-        for place, device in enumerate(replica.leaders):
-            if device in prices.cores:
-                cores[device] = dict(carried[number, ("cores", place)])
-    exchange = tuple(
-        tuple(
-            tuple(
-                thinned(number, ("exchange", bucket, place), flow)
-                for number, flow in zip(_owners(plan, phase), phase, strict=True)
-                if number < 0 or number in alone
-            )
-            for place, phase in enumerate(phases)
-        )
-        for bucket, phases in enumerate(prices.exchange)
-    )
-    twins: dict[str, list[str]] = defaultdict(list)
-    for number, replica in zip(class_of, plan.replicas, strict=True):
-        for device, twin in zip(plan.replicas[firsts[number]].devices, replica.devices, strict=True):
-            twins[device].append(twin)
+        mine = carried[first_of[class_of[use.replica]] if use.replica >= 0 else -1, use.what]
+        for resource, share in use.load.items():
+            if resource in kept:
+                mine[resource] += share
+    firsts = sorted(first_of.values())
     return Quotient(
-        replace(plan, replicas=tuple(plan.replicas[number] for number in alone)),
-        replace(prices, send=send, exchange=exchange, cores=cores),
-        twins,
+        replace(plan, replicas=tuple(plan.replicas[number] for number in firsts)),
+        _with_loads(plan, prices, firsts, carried),
+        _twins(plan, [first_of[number] for number in class_of]),
     )
+
+
+def _with_loads(
+    plan: Plan, prices: Prices, firsts: Sequence[int], loads: Mapping[tuple[int, Hashable], Mapping[Resource, float]]
+) -> Prices:
+    """`prices` where what the replicas `firsts` send, exchange and compute on takes `loads` (by replica, and what it is)."""
+    kept = {-1, *firsts}
+    flows = {
+        (number, what): replace(flow, load=dict(loads[number, what]))
+        for number, what, flow in _flows(plan, prices)
+        if number in kept
+    }
+    stages = [(number, place, stage.device) for number in firsts for place, stage in enumerate(plan.replicas[number].stages)]
+    leaders = [(number, place, device) for number in firsts for place, device in enumerate(plan.replicas[number].leaders)]
+    return replace(
+        prices,
+        send={
+            (device, place, kind): flows[number, (kind, place)]
+            for number, place, device in stages
+            for kind in (Kind.SEND_F, Kind.SEND_B)
+            if (number, (kind, place)) in flows
+        },
+        exchange=tuple(
+            tuple(
+                tuple(flows[number, ("exchange", bucket, place)] for number in _owners(plan, phase) if number in kept)
+                for place, phase in enumerate(phases)
+            )
+            for bucket, phases in enumerate(prices.exchange)
+        ),
+        cores={device: dict(loads[number, ("cores", place)]) for number, place, device in leaders if device in prices.cores},
+    )
+
+
+def _twins(plan: Plan, first_of: Sequence[int]) -> dict[str, list[str]]:
+    """Device of a first replica -> that of each replica of its class; `first_of`: by replica."""
+    twins: dict[str, list[str]] = defaultdict(list)
+    for number, replica in zip(first_of, plan.replicas, strict=True):
+        for device, twin in zip(plan.replicas[number].devices, replica.devices, strict=True):
+            twins[device].append(twin)
+    return twins

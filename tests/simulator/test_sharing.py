@@ -12,7 +12,7 @@ RESOURCES = ("u", "v", "w", "x", "y", "z")
 
 
 def work(load, weight=1.0):
-    return Work(0.0, load, weight, lambda: None, 1.0, 0)
+    return Work(0.0, load, weight, lambda: None, 1.0, 0, 0.0)
 
 
 def finish_times(jobs):
