@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from calibration.turns import sharing
-from hetsim.costs.model import FEW_IN_FLIGHT
+from hetsim.costs.gathered import FEW_IN_FLIGHT
 from hetsim.exchange import buckets
 from hetsim.hardware import Cluster
 from hetsim.plan import Plan, Replica, Stage

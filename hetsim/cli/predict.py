@@ -13,6 +13,7 @@ from hetsim.cli.session import Session
 from hetsim.costs.transfer import transferred_types
 from hetsim.plan import Plan
 from hetsim.report.rows import CaseRow, DeviceRow
+from hetsim.runs import RunWriter
 from hetsim.scenario.types import NetworkSpec
 from hetsim.simulator import Prediction
 from hetsim.simulator import predict as forecast
@@ -31,10 +32,8 @@ def predict(
     output: OutputFormat,
 ) -> None:
     """Predict the given plans, or the best one; show and keep timeline, step, memory and limits."""
-    from hetsim.report.gantt import draw_gantt
     from hetsim.report.summary import summarise_devices
     from hetsim.report.tables import case_tables, device_table, print_tables
-    from hetsim.report.trace import write_trace
 
     session = Session(path, networks, costs, allow_outdated=allow_outdated)
     rows: list[CaseRow] = []
@@ -63,17 +62,7 @@ def predict(
     with session.new_run(runs) as run:
         run.write_json("result.json", document)
         for network, label, prediction in predictions:
-            name = run.name_for(f"{network}-{label}")
-            run.write_timeline(name, prediction.timeline)
-            timelines = {"predicted": prediction.timeline}
-            write_trace(run.file(f"traces/{name}.trace.json"), timelines, prediction.plan, memory=prediction.memory_curves)
-            draw_gantt(
-                prediction.timeline,
-                None,
-                prediction.plan,
-                run.file(f"figures/{name}.svg"),
-                title=f"{network}: {prediction.plan}",
-            )
+            _keep(run, network, label, prediction)
     if output == "json":
         print_json(document)
     else:
@@ -81,6 +70,17 @@ def predict(
         limits = [(n, label, row.what, f"{row.share:.0%}") for n, label, p in predictions for row in p.limits]
         print_table("what the step is made of, along its critical path", ("network", "case", "what"), ("share",), limits)
     talk(f"saved {run.path}")
+
+
+def _keep(run: RunWriter, network: str, label: str, prediction: Prediction) -> None:
+    """Timeline, trace and figure of one prediction, into the run directory."""
+    from hetsim.report.gantt import draw_gantt
+    from hetsim.report.trace import write_trace
+
+    name, timeline, plan = run.name_for(f"{network}-{label}"), prediction.timeline, prediction.plan
+    run.write_timeline(name, timeline)
+    write_trace(run.file(f"traces/{name}.trace.json"), {"predicted": timeline}, plan, memory=prediction.memory_curves)
+    draw_gantt(timeline, None, plan, run.file(f"figures/{name}.svg"), title=f"{network}: {plan}")
 
 
 def _plans(session: Session, spec: NetworkSpec, texts: Sequence[str] | None) -> dict[str, Plan]:

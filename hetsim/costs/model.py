@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 
-from hetsim.costs.curve import Curve, CurvePoint, Estimate
+from hetsim.costs.curve import Curve, Estimate
+from hetsim.costs.gathered import Times, accumulations, saved_curves, updates
 from hetsim.costs.table import (
     ALONE,
     CANARY,
@@ -17,7 +18,6 @@ from hetsim.costs.table import (
     STEP,
     WORKSPACE,
     CostTable,
-    LayerCost,
     Operation,
     TransferCost,
 )
@@ -28,11 +28,6 @@ from hetsim.plan import Exchange
 from hetsim.workload import Chain
 
 _NOTHING = Estimate(0.0, 0.0, "specified")
-
-FEW_IN_FLIGHT = 4
-"""Microbatches in flight that cost about the same each, however many of them there are. With more, what one of them left in the
-caches is gone when its backward comes."""
-
 
 PACKED_BYTES = 1 << 20
 """Of each tensor in the buckets whose packing is timed by bytes."""
@@ -49,11 +44,11 @@ class CostModel:
         self.cluster = cluster
         self.table = table
         self._type_of = {device.name: device.type for device in cluster.devices}
-        self._forward = _Times(table.layers, "forward_s")
-        self._backward = _Times(table.layers, "backward_s")
-        self._update = _updates(table.layers)
-        self._accumulate = _accumulations(table.layers)
-        self._saved = _saved_bytes(table.layers)
+        self._forward = Times(table.layers, "forward_s")
+        self._backward = Times(table.layers, "backward_s")
+        self._update = updates(table.layers)
+        self._accumulate = accumulations(table.layers)
+        self._saved = saved_curves(table.layers)
 
     def missing(self, device_types: Iterable[str]) -> list[str]:
         """What the table lacks to price the whole chain on `device_types`, as `layer on type` texts."""
@@ -343,7 +338,7 @@ class CostModel:
         return {key: statistics.median(found) for key, found in rates.items()}
 
     def _time(
-        self, times: _Times, device: str, layer: int, microbatch: int, tensor_parallel: int, *, pipelined: bool, deep: bool
+        self, times: Times, device: str, layer: int, microbatch: int, tensor_parallel: int, *, pipelined: bool, deep: bool
     ) -> Estimate:
         kind, name = self._type_of[device], self.chain.layers[layer].name
         curve = times.curve((kind, name), pipelined=pipelined, tensor_parallel=tensor_parallel)
@@ -355,62 +350,3 @@ class CostModel:
         found = curve.at(microbatch)
         many = times.deep((kind, name, tensor_parallel)) if deep else None
         return found if many is None else max(found, many.at(microbatch), key=lambda estimate: estimate.seconds)
-
-
-class _Times:
-    """The curves of one field of the layers' costs, plain and pipelined."""
-
-    def __init__(self, rows: Iterable[LayerCost], field: str) -> None:
-        mine = list(rows)
-        self._plain = _curves((row for row in mine if row.in_flight == 1), field)
-        self._pipelined = _curves((row for row in mine if 1 < row.in_flight <= FEW_IN_FLIGHT), field)
-        self._deep = _curves((row for row in mine if row.in_flight > FEW_IN_FLIGHT), field)
-
-    def curve(self, key: tuple[str, str], *, pipelined: bool = False, tensor_parallel: int = 1) -> Curve | None:
-        """The curve of (device type, layer); where pipelined costs were not measured, the plain one serves, and the reverse."""
-        first, second = (self._pipelined, self._plain) if pipelined else (self._plain, self._pipelined)
-        whole = (*key, tensor_parallel)
-        return first.get(whole) or second.get(whole) or self._deep.get(whole)
-
-    def deep(self, key: tuple[str, str, int]) -> Curve | None:
-        """The curve of (device type, layer, width) with many microbatches in flight; None where it was not measured."""
-        return self._deep.get(key)
-
-
-def _curves(rows: Iterable[LayerCost], field: str) -> dict[tuple[str, str, int], Curve]:
-    points: dict[tuple[str, str, int], list[CurvePoint]] = defaultdict(list)
-    for row in rows:
-        points[row.device_type, row.layer, row.tensor_parallel].append(
-            CurvePoint(row.microbatch, getattr(row, field), row.spread, row.provenance)
-        )
-    return {key: Curve.through(group) for key, group in points.items()}
-
-
-def _updates(rows: Iterable[LayerCost]) -> dict[tuple[str, str, int], float]:
-    """The median over the microbatches: an update does not depend on them."""
-    seconds: dict[tuple[str, str, int], list[float]] = defaultdict(list)
-    for row in rows:
-        if row.in_flight == 1:
-            seconds[row.device_type, row.layer, row.tensor_parallel].append(row.update_s)
-    return {key: statistics.median(values) for key, values in seconds.items()}
-
-
-def _accumulations(rows: Iterable[LayerCost]) -> dict[tuple[str, str], Estimate]:
-    """The median over the rows that tell."""
-    known: dict[tuple[str, str], list[LayerCost]] = defaultdict(list)
-    for row in rows:
-        if row.accumulate_s is not None and row.tensor_parallel == 1:
-            known[row.device_type, row.layer].append(row)
-    return {
-        key: Estimate(statistics.median(float(row.accumulate_s or 0.0) for row in mine), 0.0, mine[0].provenance)
-        for key, mine in known.items()
-    }
-
-
-def _saved_bytes(rows: Iterable[LayerCost]) -> dict[tuple[str, str, int], Curve]:
-    points: dict[tuple[str, str, int], list[tuple[int, float, float]]] = defaultdict(list)
-    for row in rows:
-        if row.saved_bytes is not None and row.in_flight == 1:
-            key = (row.device_type, row.layer, row.tensor_parallel)
-            points[key].append((row.microbatch, float(row.saved_bytes), 0.0))
-    return {key: Curve.through(group, counted=True) for key, group in points.items()}

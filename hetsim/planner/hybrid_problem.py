@@ -97,12 +97,12 @@ class HybridProblem:
         tails_s = np.cumsum(self.floor.reduce_s(holders, sizes)[::-1])[::-1]
         return curves.together(self.counts, tails_s, curves.update_s)
 
-    def alone_as_they_are(self, holders: int) -> dict[int, Floats]:
+    def alone_expected_s(self, holders: int) -> dict[int, Floats]:
         """By kind of single device: what each share costs it, with the buckets of a plan of such devices alone."""
         every = {number: self._by_share(self.alone_pieces(number, holders)) for number in range(len(self.kinds))}
         return {number: best for number, best in every.items() if np.isfinite(best).any()}
 
-    def alone(self, others: Others) -> dict[int, Floats]:
+    def alone_at_least_s(self, others: Others) -> dict[int, Floats]:
         """By kind: what each share costs a device that holds the whole chain, at least, beside replicas that are cut anywhere."""
         if others not in self._alone_s:
             self._alone_s[others] = dict(self._work_out_alone(others))
@@ -129,7 +129,7 @@ class HybridProblem:
     @cached_property
     def some_step_s(self) -> float:
         """A step long enough for whatever is possible."""
-        every = [*(table.least_s for table in self.tables), *self.alone(Others(2)).values()]
+        every = [*(table.least_s for table in self.tables), *self.alone_at_least_s(Others(2)).values()]
         longest_s = max((float(row[np.isfinite(row)].max(initial=0.0)) for row in every), default=0.0)
         cluster, sent_bytes = self.costs.cluster, 2 * self.costs.chain.parameter_bytes()
         links = [cluster.network, *(node.link for node in cluster.nodes)]

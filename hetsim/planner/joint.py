@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
 
 import numpy as np
 
@@ -175,7 +174,7 @@ class JointSearch:
         most = self._known.limit(cheap, step_s, others)
         batch, low_s = self.problem.training.global_batch * SURE, step_s
         while True:
-            alone = {kind: cost for kind, cost in self.problem.alone(others).items() if kind not in part.banned}
+            alone = {kind: cost for kind, cost in self.problem.alone_at_least_s(others).items() if kind not in part.banned}
             columns = columns_of(self.problem, self._known, others, alone, step_s)
             prices, amounts = relaxed(
                 columns.capacities, columns.usage, self.problem.available, part.most, len(columns.cuts)
@@ -246,15 +245,15 @@ class JointSearch:
     def _alike_drafts(self, best_s: Callable[[], float], watch: Watch) -> Iterator[Draft]:
         """Replicas that are all alike, the most promising first."""
         in_vain = 0
-        for low_s, row, size, count, number in islice(alike(self.problem), ALIKE):
-            if watch.over or low_s >= best_s() or in_vain == DISAPPOINTING:
+        for way in alike(self.problem)[:ALIKE]:
+            if watch.over or way.low_s >= best_s() or in_vain == DISAPPOINTING:
                 return
-            before_s, grid = best_s(), self.problem.tables[size].grid
+            before_s, grid = best_s(), self.problem.tables[way.size].grid
             self.solved += 1
-            found = ReplicaSplit(grid, count, number).best(self.problem.shapes[row], best_s())
+            found = ReplicaSplit(grid, way.microbatches, way.replicas).best(self.problem.shapes[way.row], best_s())
             if found.cut is not None:
-                cut = KnownCut(row, grid, found.cut, self.problem.training.global_batch // grid.microbatch)
-                yield (Team(self._known.add(size, cut), -1, number),)
+                cut = KnownCut(way.row, grid, found.cut, self.problem.training.global_batch // grid.microbatch)
+                yield (Team(self._known.add(way.size, cut), -1, way.replicas),)
             in_vain = in_vain + 1 if best_s() >= before_s else 0
 
     def _drafts(self, part: _Range, low_s: float, best_s: Callable[[], float]) -> Iterator[Draft]:

@@ -30,9 +30,6 @@ class Packing:
     chosen: tuple[int, ...]
     """Columns, each as often as it is used: a choice that is possible, if not always the best."""
 
-    support: tuple[int, ...]
-    """The columns on which `most` rests."""
-
 
 @dataclass(frozen=True, slots=True)
 class Prices:
@@ -99,17 +96,17 @@ def pack(
     useful = np.concatenate([part + _undominated(capacities[rows], usage[rows]) for part, rows in _parts(required)])
     firsts = int((useful < required).sum())
     if not firsts:
-        return Packing(0.0, (), ())
+        return Packing(0.0, ())
     if math.prod(size + 1 for size in available) <= MOST_STATES:
         chosen = _exactly(capacities[useful], usage[useful], available, firsts)
         if len(chosen) <= replicas:
             columns = tuple(int(useful[c]) for c in chosen)
             most = float(capacities[list(columns)].sum()) if columns else 0.0
-            return Packing(most, columns, tuple(dict.fromkeys(columns)))
-    amounts, most = _linear(capacities[useful], usage[useful], available, replicas, firsts)
-    if not rounded:
-        return Packing(most, (), ())
-    support = np.flatnonzero(amounts > 1e-9)
+            return Packing(most, columns)
+    prices, amounts = relaxed(capacities[useful], usage[useful], available, replicas, firsts)
+    most, support = max(0.0, prices.most), np.flatnonzero(amounts > 1e-9)
+    if not rounded or not len(support):
+        return Packing(most, ())
     whole = [int(column) for column in support for _ in range(int(amounts[column] + 1e-9))]
     if not any(column < firsts for column in whole):
         whole = [int(support[0]), *whole][:replicas]
@@ -117,7 +114,7 @@ def pack(
     while whole and (left < 0).any():
         left = left + usage[useful][whole.pop()]
     whole += _fill_up(capacities[useful], usage[useful], left, replicas - len(whole))
-    return Packing(most, tuple(int(useful[c]) for c in whole), tuple(int(useful[c]) for c in support))
+    return Packing(most, tuple(int(useful[c]) for c in whole))
 
 
 def _parts(required: int) -> tuple[tuple[int, slice], ...]:
@@ -173,18 +170,6 @@ def _read(available: Sequence[int] | Ints, last: Ints, usage: Ints) -> list[int]
         chosen.append(column)
         state = state - usage[column]
     return chosen
-
-
-def _linear(capacities: Floats, usage: Ints, available: Sequence[int], replicas: int, required: int) -> tuple[Floats, float]:
-    """How much of each column is used, and the samples that this takes."""
-    from scipy.optimize import linprog
-
-    one = (np.arange(len(capacities)) < required).astype(float)
-    rows = np.vstack((usage.T, np.ones(len(capacities)), -one))
-    found = linprog(-capacities, A_ub=rows, b_ub=[*available, replicas, -1.0], method="highs")
-    if found.x is None:
-        return np.zeros(len(capacities)), 0.0
-    return np.asarray(found.x, dtype=float), -float(found.fun or 0.0)
 
 
 def _fill_up(capacities: Floats, usage: Ints, left: Ints, replicas: int) -> list[int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hetsim.costs import CostModel
-from hetsim.errors import InputError
+from hetsim.errors import InfeasibleError, InputError
 from hetsim.memory import memory_use
-from hetsim.objective import Figure
+from hetsim.objective import Figure, Objective
 from hetsim.planner.baselines import Baseline, baselines
 from hetsim.planner.corners import corners, propose_of_one_type
 from hetsim.planner.device_sets import SetSearch
@@ -56,10 +57,7 @@ def search(
     steps = search_steps(costs, training, search, race, watch, effort)
     families = steps.families
     propose_of_one_type(costs, training, search, race, watch)
-    bound_s = steps.bound_s
-    if search.has_variants:
-        bound_s = min(bound_s, least_step_s(work_floor(costs, training.global_batch), costs.cluster))
-    bound = bound_s
+    bound = bound_s = _bound_of_all_s(steps.bound_s, costs, training, search)
     sets = SetSearch(costs, training, search, paid, evaluations, watch, effort) if paid is not None else None
     if sets is not None and race.best_s < float("inf"):
         sets.run(bound_s)
@@ -72,13 +70,9 @@ def search(
     ranked = evaluations.ranked(1 if watch.over else SETTLED)
     if not ranked:
         raise nothing_fits(costs, training, search, rejections)
+    currency = paid.economics.currency if paid else ""
     if ranked[0].excess(objective) > 0:
-        possible: dict[Figure, float] = {"time": bound_s}
-        if sets is not None:
-            possible |= {figure: sets.least(figure) for figure in objective.limits if figure != "time"}
-        currency = paid.economics.currency if paid else ""
-        proven = bound == float("inf") or (objective.step_s is not None and objective.step_s < bound_s)
-        raise beyond_limits(ranked, objective, possible, proven=proven, currency=currency)
+        raise _none_keeps_the_limits(ranked, objective, sets, bound, bound_s, currency)
     result = PlanningResult(
         candidates=ranked,
         baselines=tuple(replace(evaluations.known(row.plan), name=row.name) for row in baseline_rows),
@@ -94,7 +88,25 @@ def search(
         unpriceable=tuple(costs.missing(kind.name for kind in costs.cluster.used_types)),
         ended_early=watch.over,
     )
-    return replace(result, explanation=explain(result, costs.cluster, paid.economics.currency if paid else ""))
+    return replace(result, explanation=explain(result, costs.cluster, currency))
+
+
+def _bound_of_all_s(plain_s: float, costs: CostModel, training: Training, search: Search) -> float:
+    """Under every step of all that is searched: of plain plans it is `plain_s`; of variants only the work is known."""
+    if not search.has_variants:
+        return plain_s
+    return min(plain_s, least_step_s(work_floor(costs, training.global_batch), costs.cluster))
+
+
+def _none_keeps_the_limits(
+    ranked: Sequence[Candidate], objective: Objective, sets: SetSearch | None, bound: float, bound_s: float, currency: str
+) -> InfeasibleError:
+    """What to raise where even the best of `ranked` is beyond the limits: with what is possible in each figure."""
+    possible: dict[Figure, float] = {"time": bound_s}
+    if sets is not None:
+        possible |= {figure: sets.least(figure) for figure in objective.limits if figure != "time"}
+    proven = bound == float("inf") or (objective.step_s is not None and objective.step_s < bound_s)
+    return beyond_limits(ranked, objective, possible, proven=proven, currency=currency)
 
 
 def _checked(tariff: Tariff | None, search: Search) -> Tariff | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,7 @@ class Columns:
 def packed(problem: HybridProblem, known: Known, holders: int, most_replicas: int, low_s: float, below_s: float) -> Draft:
     """The teams that take the batch soonest, of up to `most_replicas` replicas that are known, with the exchange of `holders`; none
     where none do below `below_s`."""
-    alone = problem.alone_as_they_are(holders)
+    alone = problem.alone_expected_s(holders)
 
     def columns(step_s: float) -> Columns:
         return columns_of(problem, known, Others(holders), alone, step_s)
@@ -83,20 +83,36 @@ def columns_of(problem: HybridProblem, known: Known, others: Others, alone: dict
     return Columns(np.array(capacities), problem.usage[rows], [cut for cut, _ in found], list(alone))
 
 
-def alike(problem: HybridProblem) -> Iterator[tuple[float, int, int, int, int]]:
-    """All ways to make the batch of alike replicas, as many as there are devices for: (what the step takes at least, row of the
-    shape, number of the microbatch size, microbatches, replicas), the shortest first."""
+@dataclass(frozen=True, slots=True, order=True)
+class Alike:
+    """A way to make the batch of alike replicas."""
+
+    low_s: float
+    """The step takes no less."""
+
+    row: int
+    """Of the shape."""
+
+    size: int
+    """Number of the microbatch size."""
+
+    microbatches: int
+    replicas: int
+
+
+def alike(problem: HybridProblem) -> list[Alike]:
+    """All ways to make the batch of alike replicas, as many as there are devices for; the most promising first."""
     usage = problem.usage[: len(problem.shapes)]
     room = np.array(problem.available) // np.maximum(usage, 1)
     number = np.where(usage > 0, room, sum(problem.available)).min(axis=1)
-    rows = []
+    ways = []
     for size, table in enumerate(problem.tables):
         counts = -(-problem.training.global_batch // (np.maximum(number, 1) * table.grid.microbatch))
         at = np.minimum(np.searchsorted(table.counts, counts), len(table.counts) - 1)
         low_s = table.least_s[np.arange(len(usage)), at]
         there = np.flatnonzero((number > 1) & (counts > 1) & np.isfinite(low_s))
-        rows += [(float(low_s[row]), int(row), size, int(counts[row]), int(number[row])) for row in there]
-    return iter(sorted(rows))
+        ways += [Alike(float(low_s[row]), int(row), size, int(counts[row]), int(number[row])) for row in there]
+    return sorted(ways)
 
 
 def _least(most: Callable[[float], float], wanted: float, low_s: float, high_s: float) -> float | None:

@@ -15,6 +15,7 @@ from hetsim.reading import did_you_mean
 from hetsim.scenario.document import Key
 from hetsim.scenario.local import local_cluster
 from hetsim.scenario.naming import DeviceNames
+from hetsim.scenario.reader import Reader
 from hetsim.scenario.schema import (
     ClusterSection,
     DevicesSection,
@@ -23,7 +24,6 @@ from hetsim.scenario.schema import (
     LocalSection,
     NodeSection,
     PriceSection,
-    Reader,
     WireSection,
 )
 

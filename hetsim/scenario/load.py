@@ -15,12 +15,12 @@ from hetsim.reading import did_you_mean, shown
 from hetsim.scenario.clusters import read_cluster
 from hetsim.scenario.document import Document, read_document
 from hetsim.scenario.networks import check_names, read_network, read_training
+from hetsim.scenario.reader import Reader
 from hetsim.scenario.schema import (
     VERSION,
     EconomicsSection,
     FileSection,
     MeasureSection,
-    Reader,
     SearchSection,
     Section,
     SimulationSection,

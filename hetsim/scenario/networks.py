@@ -11,12 +11,12 @@ from hetsim.files import slug
 from hetsim.models.sizes import ZOO, size_faults
 from hetsim.reading import did_you_mean, shown
 from hetsim.scenario.document import Key
+from hetsim.scenario.reader import Reader
 from hetsim.scenario.schema import (
     LayerSection,
     ModuleSection,
     NetworkSection,
     NumbersSection,
-    Reader,
     TrainingSection,
     ZooSection,
 )

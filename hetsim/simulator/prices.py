@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hetsim.costs import CostModel, Estimate
-from hetsim.costs.model import FEW_IN_FLIGHT
+from hetsim.costs.gathered import FEW_IN_FLIGHT
 from hetsim.costs.traffic import Phase, Traffic
 from hetsim.exchange import Bucket, buckets
 from hetsim.hardware import Resource

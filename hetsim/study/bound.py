@@ -1,10 +1,9 @@
 """What no plan on a cluster can be under, in seconds and in energy: cheap enough for thousands of clusters.
 
-Work. In one step every layer has to be worked through for every sample of the batch, by some device. Let x(k, l) be the samples
-that devices of type k take through layer l, c(k, l) the least seconds that one sample costs there at any microbatch, n(k) the
-devices of type k. Then T >= sum over l of c(k, l) x(k, l) / n(k) for every k, and sum over k of x(k, l) is the batch: a linear
-program, whose least T is under every step, of data parallelism, pipelines and hybrids alike: they pay for communication and waiting
-on top.
+Work. In one step every layer has to be worked through for every sample of the batch, by some device. Let x(k, l) be the part of
+piece l of the work that devices of type k do, c(k, l) the least seconds that all of it takes there (`work_floor`), n(k) the devices
+of type k. Then T >= sum over l of c(k, l) x(k, l) / n(k) for every k, and sum over k of x(k, l) is 1: a linear program, whose least
+T is under every step, of data parallelism, pipelines and hybrids alike: they pay for communication and waiting on top.
 
 Talk. Where batches are split by data parallelism alone, the devices that take part lie in one node, and talk over its link, or in
 several, and then the network is among what they talk over. Each case is the bound that the planner has for devices on one link: it
@@ -33,6 +32,7 @@ from hetsim.planner.by_number import ByNumber
 from hetsim.planner.exchange_floor import ExchangeFloor
 from hetsim.planner.share_costs import share_costs
 from hetsim.planner.stage_costs import Floats, Ints
+from hetsim.planner.work_floor import work_floor
 from hetsim.scenario.types import Search
 from hetsim.workload import Training
 
@@ -48,7 +48,7 @@ class ClusterBound:
 
     def __init__(self, costs: CostModel, training: Training, search: Search) -> None:
         self._types = [kind.name for kind in costs.cluster.used_types]
-        self._work = _Work(costs, self._types, training.global_batch)
+        self._work = _Work(costs, training.global_batch)
         plain = set(search.strategies) == {"data_parallel"}
         self._talk = _Talk(costs, training, search, self._types) if plain else None
         self._known: dict[Hashable, float] = {}
@@ -107,10 +107,10 @@ def _is_wired(cluster: Cluster) -> bool:
 
 
 class _Work:
-    """Linear programs over which type works through which layer."""
+    """Linear programs over which type works through which piece of the work."""
 
-    def __init__(self, costs: CostModel, types: Sequence[str], batch: int) -> None:
-        self._seconds = _least_per_sample_s(costs, types, batch) * batch
+    def __init__(self, costs: CostModel, batch: int) -> None:
+        self._seconds = work_floor(costs, batch).seconds
 
     def least(self, counts: Sequence[int], for_time: float, for_work: Sequence[float], step_s: float) -> float:
         """The least of `for_time` x T + sum over types of `for_work` x seconds that they work, with T >= `step_s`.
@@ -119,39 +119,20 @@ class _Work:
         """
         kinds = [k for k, count in enumerate(counts) if count]
         least = self._seconds[kinds]
-        types, layers = least.shape
+        types, pieces = least.shape
         possible = np.isfinite(least)
         if not types or not possible.any(axis=0).all():
             return float("inf")
         seconds = np.where(possible, least, 0.0)
-        held = np.zeros((types, types * layers + 1))
+        held = np.zeros((types, types * pieces + 1))
         for k in range(types):
-            held[k, k * layers : (k + 1) * layers] = seconds[k]
+            held[k, k * pieces : (k + 1) * pieces] = seconds[k]
             held[k, -1] = -counts[kinds[k]]
-        whole = np.hstack([np.tile(np.eye(layers), types), np.zeros((layers, 1))])
+        whole = np.hstack([np.tile(np.eye(pieces), types), np.zeros((pieces, 1))])
         limits = [(0.0, 1.0 if may else 0.0) for may in possible.ravel()] + [(step_s, None)]
         objective = np.append((seconds * np.array([for_work[k] for k in kinds])[:, None]).ravel(), for_time)
-        found = linprog(objective, held, np.zeros(types), whole, np.ones(layers), limits, method="highs")
+        found = linprog(objective, held, np.zeros(types), whole, np.ones(pieces), limits, method="highs")
         return float(found.fun or 0.0) * _SURELY if found.success else 0.0
-
-
-def _least_per_sample_s(costs: CostModel, types: Sequence[str], batch: int) -> Floats:
-    """[type, layer]: the least seconds of forward and backward for a sample, at any microbatch; infinite: unpriced."""
-    if any(row.tensor_parallel > 1 for row in costs.table.layers):
-        return np.zeros((len(types), len(costs.chain)))  # a group of devices may share a layer at any price
-    device_of = _speakers(costs)
-    least = np.full((len(types), len(costs.chain)), np.inf)
-    missing = set(costs.missing(types))
-    for k, kind in enumerate(types):
-        for index, layer in enumerate(costs.chain.layers):
-            if f"layer {layer.name} on {kind}" in missing:
-                continue
-            for size in range(1, batch + 1):
-                for pipelined in (False, True):
-                    forward_s = costs.forward(device_of[kind], index, size, pipelined=pipelined).seconds
-                    backward_s = costs.backward(device_of[kind], index, size, pipelined=pipelined).seconds
-                    least[k, index] = min(least[k, index], (forward_s + backward_s) / size)
-    return least * costs.least_factor
 
 
 class _Talk:
@@ -264,8 +245,3 @@ def _filled(rooms: Sequence[tuple[float, int]], samples: int) -> float:
         joules += per_sample_j * min(left, room)
         left -= min(left, room)
     return joules
-
-
-def _speakers(costs: CostModel) -> dict[str, str]:
-    """Device type -> the first device of it, which is asked for its costs."""
-    return {device.type: device.name for device in reversed(costs.cluster.devices)}

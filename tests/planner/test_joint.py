@@ -114,7 +114,7 @@ def check_allowed(problem, others, replica, step_s):
     types = [problem.costs.cluster.device(stage.device).type for stage in replica.stages]
     kinds = [[kind.device_type for kind in problem.kinds].index(name) for name in types]
     if len(kinds) == 1:
-        assert problem.alone(others)[kinds[0]][replica.samples] <= step_s
+        assert problem.alone_at_least_s(others)[kinds[0]][replica.samples] <= step_s
         return
     table = next(table for table in problem.tables if table.grid.microbatch == replica.microbatch_samples)
     count, shape = replica.microbatches, tuple(kinds.count(kind) for kind in range(len(problem.kinds)))
