@@ -61,7 +61,7 @@ def test_a_slower_link_is_measured_as_such_and_planned_for(tmp_path):
             found = json.loads(plan.stdout)["networks"][0]
             chosen[rate] = found["chosen"]
             # Which of the two is the faster alone depends on the processor.
-            alone = {row["plan"]: row["predicted_step_s"] for row in found["baselines"] if row["name"].endswith(" alone")}
+            alone = {row["plan"]: row["step_s"] for row in found["baselines"] if row["name"].endswith(" alone")}
             rows = (folder / "runs" / "costs" / "hosts" / "transfers.csv").read_text().splitlines()
         # In an all-reduce of two, each sends as much as there is, which the wire has to carry, less what tbf lets through at once.
         operation, _, size_bytes, measured_s, *_ = max(
