@@ -62,7 +62,7 @@ accuracy-live: $(STAMP)  ## on this machine: plans of four networks run for real
 	$(BIN)/python -m benchmarks.memory_live
 	$(BIN)/python -m benchmarks.recording_live --publish docs/accuracy.md
 	$(BIN)/python -m benchmarks.whatif_live
-	$(BIN)/python -m benchmarks.alternatives_live
+	$(BIN)/python -m benchmarks.alternatives_live --publish docs/accuracy.md
 
 .PHONY: faults
 faults: $(STAMP)  ## what a user sees when a run goes wrong; best as root

@@ -1,7 +1,7 @@
-"""Predictions of plans that the authors of Sailor (SOSP 2025) measured on up to 64 GH200: `make accuracy-public`.
+"""Predictions of plans that the authors of Sailor (SOSP 2025) measured on up to 64 nodes of four GH200: `make accuracy-public`.
 
 OPT-350M and GPT-Neo-2.7B in tensor parallel over the four GPUs of each node, data parallel and pipelines of up to 8 stages under
-1F1B over up to 16 nodes. Costs are Sailor's own profiles of single layers on the GPUs of one node, and its fit of the network's
+1F1B over up to 64 nodes. Costs are Sailor's own profiles of single layers on the GPUs of one node, and its fit of the network's
 bandwidth; nothing is fitted here, and no measured plan is used but to be compared with. As Megatron does it unless it is told
 otherwise, gradients are exchanged as one message after the last backward, and a device does nothing else while it sends.
 """

@@ -13,10 +13,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from calibration.protocol import Report
+from calibration.repeats import agreed
+from hetsim.units import format_bytes
+
 WIDTH = 256
 """Of the matrices whose product is the work."""
 
-REPEATS = 25
+MOST_REPEATS = 25
 WORK_OVER_TRANSFER = 3
 """The work takes so many times as long as the operation alone, so that all of the operation falls beside it."""
 
@@ -32,6 +36,7 @@ def time_beside(
     send_bytes: Sequence[int],
     reduce_bytes: Sequence[int],
     device: torch.device,
+    report: Report = lambda _what: None,
 ) -> dict[tuple[str, int], list[float]]:
     """(operation, bytes) -> seconds that this rank's work took longer, one for each repeat; all `ranks`, which make up `group`,
     call it together.
@@ -41,8 +46,10 @@ def time_beside(
     bench = _Bench(device, group)
     found: dict[tuple[str, int], list[float]] = {}
     for size in _worth_timing(reduce_bytes):
+        report(f"computing beside an all-reduce of {format_bytes(size)}")
         found["beside_reduce", size] = bench.extra_s(size, lambda value: dist.all_reduce(value, group=group, async_op=True))
     for size in _worth_timing(send_bytes):
+        report(f"computing beside messages of {format_bytes(size)}")
         for sends_first in (True, False):
             operation, start = _message(ranks, sends_first=sends_first)
             seconds = bench.extra_s(size, start)
@@ -86,7 +93,7 @@ class _Bench:
         alone_s = min(self._transfer_s(value, start) for _ in range(5))
         products = max(4, round(WORK_OVER_TRANSFER * alone_s / self._product_s))
         extra_s = []
-        for _ in range(REPEATS):
+        for _ in range(agreed(2 * WORK_OVER_TRANSFER * alone_s, MOST_REPEATS, self._device, self._group)):
             dist.barrier(self._group)
             without_s = self._work_s(products)
             dist.barrier(self._group)

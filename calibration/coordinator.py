@@ -150,7 +150,7 @@ class Calibration:
             if self.missing_links():
                 workers = stack.enter_context(self._workers())
                 report("links", 0, total)
-                self._measure_links(workers)
+                self._measure_links(workers, lambda what: report(f"links: {what}", 0, total))
             for done, (network, point) in enumerate(gaps, total - len(gaps)):
                 if not self._is_missing(network, point):
                     continue  # it was part of an earlier one
@@ -278,14 +278,15 @@ class Calibration:
     def _rest(self, workers: Workers) -> None:
         workers.ask({device.name: {"do": "rest"} for device in self._scenario.cluster.devices})
 
-    def _measure_links(self, workers: Workers) -> None:
+    def _measure_links(self, workers: Workers, report: Callable[[str], None]) -> None:
         cluster = self._scenario.cluster
         names = [device.name for device in cluster.devices]
         with TemporaryDirectory(dir=self._directory) as folder:  # which other hosts share, where there are any
             meeting = (Path(folder).resolve() / "meeting").as_uri()
             common: dict[str, Any] = {"do": "links", "names": names, "meeting": meeting} | self._link_sizes()
             common["turns"] = [[names.index(d.name) for d in group] for group in turns(cluster, cluster.devices)]
-            results = workers.ask({name: {**common, "rank": rank} for rank, name in enumerate(names)})
+            commands = {name: {**common, "rank": rank} for rank, name in enumerate(names)}
+            results = workers.ask(commands, lambda _name, told: report(told["what"]))
         transfers = _merge_stamps(row for name in names for row in results[name])
         self._store.add(self._link_key(), {"kind": "links", "fingerprint": self._prints, "transfers": transfers})
 

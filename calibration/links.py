@@ -19,9 +19,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from calibration import beside
+from calibration.protocol import Report
+from calibration.repeats import agreed, repeats, warmed_up_s
 from hetsim.costs import Operation
 from hetsim.hardware.clocks import Clocks
 from hetsim.hardware.identity import host_identity
+from hetsim.units import format_bytes
 
 Stamps = list[tuple[int, int]]
 Call = Callable[[], object]
@@ -52,6 +55,7 @@ def time_links(
     device: torch.device,
     device_type: str,
     turns: Sequence[Sequence[int]] = (),
+    report: Report = lambda _what: None,
 ) -> list[dict[str, Any]]:
     """This rank's stamps of every operation it takes part in: rows with operation, group, size_bytes, stamps_ns.
 
@@ -67,8 +71,10 @@ def time_links(
         for a, b in combinations(range(len(names)), 2):
             for size in send_bytes:
                 dist.barrier()
+                report(f"messages of {format_bytes(size)} between {names[a]} and {names[b]}")
                 if rank in (a, b):
-                    rows.append(_row("send_recv", [names[a], names[b]], size, _ping_pong(rank, a, b, size, device)))
+                    stamps = _ping_pong(rank, a, b, size, device)
+                    rows.append(_row("send_recv", [names[a], names[b]], size, stamps))
                     for source, target in ((a, b), (b, a)):
                         operation: Operation = "post_send" if rank == source else "post_receive"
                         rows.append(_row(operation, [device_type], size, _posting(rank, source, target, size, device)))
@@ -81,6 +87,7 @@ def time_links(
                 devices = [names[member] for member in members]
                 for operation, prepare in COLLECTIVES.items():
                     for size in reduce_bytes:
+                        report(f"{operation} of {format_bytes(size)} over {len(members)} devices")
                         stamps = _collective(prepare, size, device, group)
                         common = [(start + clocks.ahead_ns, end + clocks.ahead_ns) for start, end in stamps]
                         rows.append(_row(operation, devices, size, common))
@@ -92,7 +99,7 @@ def time_links(
         apart = list(turns[0]) if turns else list(range(len(names)))
         group = dist.new_group(apart)
         if rank in apart:
-            rows += beside.rows(beside.time_beside(apart, group, send_bytes, reduce_bytes, device), device_type)
+            rows += beside.rows(beside.time_beside(apart, group, send_bytes, reduce_bytes, device, report), device_type)
         dist.barrier()
         return rows
     finally:
@@ -103,7 +110,7 @@ def _row(operation: Operation, group: Sequence[str], size: int, stamps: Stamps) 
     return {"operation": operation, "group": sorted(group), "size_bytes": size, "stamps_ns": stamps}
 
 
-def _repeats(size: int) -> int:
+def _most(size: int) -> int:
     return SMALL_REPEATS if size < LARGE_BYTES else LARGE_REPEATS
 
 
@@ -114,34 +121,43 @@ def _tensor(size: int, device: torch.device) -> torch.Tensor:
 def _ping_pong(rank: int, a: int, b: int, size: int, device: torch.device) -> Stamps:
     """Round trips between ranks `a` and `b`; only `a` has stamps, of half a round trip each."""
     value = _tensor(size, device)
-    stamps: Stamps = []
-    for repeat in range(_repeats(size) + 2):
-        if rank == b:
+
+    def once() -> tuple[int, int]:
+        start = time.monotonic_ns()
+        if rank == a:
+            dist.send(value, b)
+            dist.recv(value, b)
+        else:
             dist.recv(value, a)
             dist.send(value, a)
-            continue
-        start = time.monotonic_ns()
-        dist.send(value, b)
-        dist.recv(value, b)
         _settle(device)
-        end = time.monotonic_ns()
-        if repeat >= 2:
-            stamps.append((start, start + (end - start) // 2))
-    return stamps
+        return start, start + (time.monotonic_ns() - start) // 2
+
+    stamps = [once() for _ in range(_agreed_by_two(rank, a, b, size, once, device))]
+    return stamps if rank == a else []
+
+
+def _agreed_by_two(rank: int, a: int, b: int, size: int, once: Call, device: torch.device) -> int:
+    """After some turns to warm up: how often ranks `a` and `b` go on, as `a` finds."""
+    number = torch.tensor([repeats(warmed_up_s(once), _most(size))], device=device)
+    dist.send(number, b) if rank == a else dist.recv(number, a)
+    return int(number)
 
 
 def _posting(rank: int, source: int, target: int, size: int, device: torch.device) -> Stamps:
     """How long the call takes that hands a message over (on `source`) or posts its receive (on `target`)."""
     value, answer = _tensor(size, device), _tensor(4, device)
-    stamps: Stamps = []
-    for _ in range(_repeats(size)):
+
+    def once() -> tuple[int, int]:
         start = time.monotonic_ns()
         work = dist.isend(value, target) if rank == source else dist.irecv(value, source)
-        stamps.append((start, time.monotonic_ns()))
+        posted = time.monotonic_ns()
         assert work is not None
         work.wait()
         dist.recv(answer, target) if rank == source else dist.send(answer, source)
-    return stamps
+        return start, posted
+
+    return [once() for _ in range(_agreed_by_two(rank, source, target, size, once, device))]
 
 
 def _packing_rows(alone: dist.ProcessGroup, device: torch.device, device_type: str) -> list[dict[str, Any]]:
@@ -224,15 +240,15 @@ def _collective(
 ) -> Stamps:
     """Stamps of a collective operation, in which all ranks of `group` set off together."""
     call = prepare(size, device, group)
-    stamps: Stamps = []
-    for repeat in range(_repeats(size) + 2):
+
+    def once() -> tuple[int, int]:
         dist.barrier(group)
         start = time.monotonic_ns()
         call()
         _settle(device)
-        if repeat >= 2:
-            stamps.append((start, time.monotonic_ns()))
-    return stamps
+        return start, time.monotonic_ns()
+
+    return [once() for _ in range(agreed(warmed_up_s(once), _most(size), device, group))]
 
 
 def _settle(device: torch.device) -> None:

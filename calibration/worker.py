@@ -80,7 +80,8 @@ class _Worker:
     def serve(self, command: dict[str, Any]) -> None:
         match command.pop("do"):
             case "links":
-                self._reply("result", time_links(**command, device=self._device, device_type=self._type))
+                found = time_links(**command, device=self._device, device_type=self._type, report=self._tell)
+                self._reply("result", found)
             case "rest":
                 self._reply("result", {})
             case "check":
@@ -90,6 +91,9 @@ class _Worker:
             case _:
                 self._measure(**command)
         gc.collect()
+
+    def _tell(self, what: str) -> None:
+        self._reply("progress", {"what": what})
 
     def _measure(
         self, network: str, microbatch: int, in_flight: int, accumulate: bool, budget_s: float, precision: float

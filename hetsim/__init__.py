@@ -9,9 +9,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from hetsim.cli.planning import Planned
     from hetsim.study.study import Study
 
 __version__ = "0.1.0"
+
+
+def plans(
+    scenario: str | Path,
+    *,
+    networks: Sequence[str] | None = None,
+    costs: str | Path = "runs/costs",
+    time_limit_s: float | None = None,
+) -> dict[str, Planned]:
+    """What `hetsim plan` answers, as an object a network, by name: `found.result.chosen.plan`, `found.predict(plan)`,
+    `found.to_frame()`, and a table in a notebook.
+
+    Raises InputError for a scenario that cannot be read, CostError where costs are missing, InfeasibleError where no plan fits.
+    """
+    from hetsim.cli.planning import plan_network
+    from hetsim.cli.session import Session
+    from hetsim.planner import Watch
+
+    session = Session(Path(scenario), networks, Path(costs))
+    return {spec.name: plan_network(session, spec, Watch(time_limit_s)) for spec in session.scenario.networks}
 
 
 def whatif(

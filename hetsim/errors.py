@@ -9,6 +9,7 @@
     │   ├── PlanError               a plan that does not fit its network, cluster or batch
     │   ├── NetworkError            the user's own network
     │   └── RunDirectoryError       a run directory that is not one, or is damaged
+    │       └── NoRoomError         exit code 6: a disk too full for what a run writes
     ├── InfeasibleError         exit code 3: no plan satisfies the limits
     ├── GateError               exit code 4: a threshold the user set was crossed
     ├── CalibrationError        exit code 5: measuring failed, or the measurements are stale
@@ -113,6 +114,13 @@ class RunDirectoryError(InputError):
     """A run directory is missing, foreign or damaged."""
 
     code = "bad-run-directory"
+
+
+class NoRoomError(RunDirectoryError):
+    """A disk is too full for what a run writes. It ends the run as a rank that fails does."""
+
+    code = "no-room"
+    exit_code = 6
 
 
 class InfeasibleError(HetsimError):

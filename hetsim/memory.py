@@ -53,6 +53,11 @@ class MemoryUse:
         return self.held_bytes + self.context_bytes
 
     @property
+    def activations_known(self) -> bool:
+        """Whether it is known what layers keep for their backwards; else the peak is the least."""
+        return self.activations_bytes > 0
+
+    @property
     def fits(self) -> bool:
         """Whether it fits the device; a device of unknown size holds anything."""
         return self.limit_bytes is None or self.peak_bytes <= self.limit_bytes

@@ -33,7 +33,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hetsim import __version__
-from hetsim.errors import Problem, RunDirectoryError, described
+from hetsim.errors import NoRoomError, Problem, RunDirectoryError, described
 from hetsim.files import slug as slug
 from hetsim.files import write_text
 from hetsim.reading import read_text
@@ -46,10 +46,9 @@ SCENARIO = "scenario.yaml"
 LOG = "log.txt"
 
 _FORMAT = "hetsim run"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNWRITABLE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
+    *_FULL,
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,
@@ -212,6 +211,8 @@ class RunWriter:
         try:
             self.path, self.directory = _claim(base, name)
         except OSError as error:
+            if error.errno in _FULL:
+                raise _not_written(base, error) from None
             help_ = "Name another folder for runs"
             raise RunDirectoryError(
                 Problem(str(base), f"cannot make a run directory here: {error.strerror}", help_)
@@ -289,7 +290,8 @@ class RunWriter:
 
 def _not_written(place: Path, error: OSError) -> RunDirectoryError:
     what = f"cannot be written: {error.strerror or described(error)}"
-    return RunDirectoryError(Problem(str(error.filename or place), what, "Make room there, or name another folder for runs"))
+    kind = NoRoomError if error.errno in _FULL else RunDirectoryError
+    return kind(Problem(str(error.filename or place), what, "Make room there, or name another folder for runs"))
 
 
 def _claim(base: Path, name: str) -> tuple[Path, Path]:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hetsim.errors import RunDirectoryError, RunError
+from hetsim.errors import NoRoomError, RunDirectoryError, RunError
 from hetsim.runs import MANIFEST, RunDirectory, RunWriter, slug
 from hetsim.schedule import Action, Kind
 from hetsim.timeline import Span, Timeline
@@ -143,14 +143,14 @@ def fill_up(base: Path, size_bytes: int, error: Exception | None = None) -> None
 
 
 def test_a_disk_that_is_full_at_once_is_told_and_nothing_is_left(tmp_path: Path) -> None:
-    with disk_of(4), pytest.raises(RunDirectoryError, match=r"cannot be written: File too large\. Make room there"):
+    with disk_of(4), pytest.raises(NoRoomError, match=r"cannot be written: File too large\. Make room there"):
         begin(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("error", [None, OSError(errno.ENOSPC, "No space left on device")])
 def test_a_disk_that_fills_up_is_told_and_the_run_is_not_finished(tmp_path: Path, error: Exception | None) -> None:
-    with pytest.raises(RunDirectoryError, match=r"cannot be written: (File too large|No space left on device)\. Make room"):
+    with pytest.raises(NoRoomError, match=r"cannot be written: (File too large|No space left on device)\. Make room"):
         fill_up(tmp_path, 64, error)
     assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]
 

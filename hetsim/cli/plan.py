@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
 from hetsim.cli.planning import Planned, candidate_rows, improvements, plan_network
 from hetsim.cli.progress import search_progress
+from hetsim.cli.render import ASSUMPTIONS, network_report, write_networks
 from hetsim.cli.risk import by_risk
 from hetsim.cli.session import Session
 from hetsim.costs.transfer import transferred_types
 from hetsim.objective import Figure, Objective, limit_name, with_limits
 from hetsim.planner import Candidate, PlanningResult, Watch
+from hetsim.planner.names import outline
 from hetsim.planner.result import figure_of
 from hetsim.planner.sensitivity import Sensitivity
 from hetsim.report.result import plans_document
-from hetsim.report.rows import CandidateRow
+from hetsim.report.rows import EVEN_SPLIT, CandidateRow, CaseRow
+from hetsim.report.summary import summarise_devices
 from hetsim.report.tables import Rows, figure_columns
 from hetsim.report.text import NONE, TIMES
 from hetsim.scenario.types import NetworkSpec
+from hetsim.simulator import Prediction
 from hetsim.units import format_seconds
+
+if TYPE_CHECKING:
+    from hetsim.report.page import NetworkReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ def plan(
     document = _document(session, planned, rows, better)
     with session.new_run(runs) as run:
         run.write_json("plans.json", document)
+        reports = []
         for p in planned:
             best = p.predict(p.result.chosen.plan)
             run.write_timeline(f"{p.spec.name}-predicted", best.timeline)
@@ -74,6 +83,8 @@ def plan(
                 best.timeline, None, best.plan, run.file(f"figures/{p.spec.name}.svg"), title=f"{p.spec.name}: {best.plan}"
             )
             draw_plan(best.plan, p.costs.chain, run.file(f"figures/{p.spec.name}-plan.svg"))
+            reports.append(_report(p, rows[p.spec.name], best))
+        write_networks(run, session, reports, ASSUMPTIONS, shlex.join(["hetsim", *run.manifest.argv[1:]]))
     if output == "json":
         print_json(document)
     else:
@@ -81,12 +92,30 @@ def plan(
             print_tables(
                 *candidate_tables(rows[p.spec.name]),
                 _beside(p),
+                *_in_full(p),
                 *p.result.explanation,
                 *_next(better[p.spec.name]),
                 _counts(p),
                 "",
             )
     talk(f"saved {run.path}")
+
+
+def _report(planned: Planned, rows: Sequence[CandidateRow], best: Prediction) -> NetworkReport:
+    """What the page says of one network: the chosen plan, beside the even split where that fits."""
+    from hetsim.report.page import Step
+
+    even = next((row.plan for row in planned.result.baselines if row.name == EVEN_SPLIT), None)
+    cases = {EVEN_SPLIT if even == best.plan else planned.result.chosen.name: best}
+    if even is not None and even != best.plan:
+        cases = {EVEN_SPLIT: planned.predict(even)} | cases
+    devices = summarise_devices(best.timeline, best.plan, network=planned.spec.name, case="chosen", label="predicted")
+    report = network_report(planned, rows, Step(best.plan, best.timeline), devices)
+    shown = (
+        CaseRow(planned.spec.name, name, str(p.plan), p.step_s, p.low_s, p.high_s, chosen=p is best)
+        for name, p in cases.items()
+    )
+    return replace(report, cases=tuple(shown))
 
 
 def _answer(session: Session, spec: NetworkSpec, wish: Wish) -> tuple[Planned, list[CandidateRow]]:
@@ -114,7 +143,7 @@ def _beside(planned: Planned) -> Rows:
     rows = (
         (
             row.name,
-            str(row.plan),
+            outline(row.plan, planned.costs.cluster),
             format_seconds(row.step_s),
             *told,
             f"{value(row) / value(chosen):.2f}{TIMES}" if value(chosen) else NONE,
@@ -123,6 +152,12 @@ def _beside(planned: Planned) -> Rows:
     )
     ratio = {"time": "of the chosen step", "money": "of the chosen cost", "energy": "of the chosen energy"}[least]
     return Rows("beside it", ("case", "plan"), ("step time", *names, ratio), tuple(rows))
+
+
+def _in_full(planned: Planned) -> list[str]:
+    """The chosen plan as `--plan` takes it, where the table shows an outline."""
+    plan = planned.result.chosen.plan
+    return [f"Plan 1 in full: {plan}"] if outline(plan, planned.costs.cluster) != str(plan) else []
 
 
 def _next(better: Sequence[Sensitivity]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from hetsim.measurement import Measurement
 from hetsim.memory import check_memory
 from hetsim.objective import Figure
 from hetsim.plan import Exchange, Plan
+from hetsim.planner.names import outline
 from hetsim.planner.result import Candidate, PlanningResult, figure_of
 from hetsim.planner.search import search
 from hetsim.planner.sensitivity import Sensitivity, sensitivities
@@ -25,6 +27,9 @@ from hetsim.report.rows import EVEN_SPLIT, CandidateRow
 from hetsim.scenario.document import Key, read_document
 from hetsim.scenario.types import NetworkSpec, Scenario
 from hetsim.simulator import Prediction, busy_s, least_step_s, predict, shared_step_s, step_s
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHOWN_CANDIDATES = 8
 
@@ -51,6 +56,18 @@ class Planned:
         chosen = figure or self.result.objective.least
         value = figure_of(chosen, prediction.step_s, self.bill(prediction.plan, prediction.step_s))
         return value * np.array(prediction.draws_s) / (prediction.step_s or 1.0)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row each of the best candidates, as `plans.json` has them."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(row) for row in candidate_rows(self)])
+
+    def _repr_html_(self) -> str:
+        """The same for notebooks, without what is empty."""
+        frame = self.to_frame()
+        told = [name for name in frame if any(value not in (None, "") for value in frame[name])]
+        return str(frame[[name for name in told if name not in ("network", "plan", "currency")]].to_html(index=False))
 
     def predict(self, plan: Plan) -> Prediction:
         """The prediction of `plan` for this network."""
@@ -169,6 +186,26 @@ def _label(result: PlanningResult, candidate: Candidate) -> str:
     return names[0] if names else candidate.name
 
 
+def extrapolated(plan: Plan, costs: CostModel) -> list[str]:
+    """Which layers' costs of `plan` lie beyond all that was measured: `k80-0 at 40 samples`, of devices that are alike the first.
+
+    Those of types that were never measured are not told again.
+    """
+    found: dict[tuple[str, int], str] = {}
+    for replica in plan.replicas:
+        size, pipelined = replica.microbatch_samples, replica.is_pipelined
+        for stage in replica.stages:
+            width = len(stage.group)
+            estimates = (
+                of(stage.device, layer, size, pipelined=pipelined, tensor_parallel=width)
+                for layer in stage.layers
+                for of in (costs.forward, costs.backward)
+            )
+            if any(estimate.provenance == "extrapolated" for estimate in estimates):
+                found.setdefault((costs.cluster.device(stage.device).type, size), f"{stage.device} at {size} samples")
+    return list(found.values())
+
+
 def candidate_rows(planned: Planned) -> list[CandidateRow]:
     """The best candidates that keep the limits as rows of a table, each with its interval."""
     even = next((b for b in planned.result.baselines if b.name == EVEN_SPLIT), None)
@@ -187,12 +224,15 @@ def candidate_rows(planned: Planned) -> list[CandidateRow]:
                 network=planned.spec.name,
                 rank=rank,
                 plan=str(prediction.plan),
+                outline=outline(prediction.plan, planned.costs.cluster),
                 step_s=prediction.step_s,
                 low_s=prediction.low_s,
                 high_s=prediction.high_s,
                 vs_even=even.step_s / prediction.step_s if even and prediction.step_s else None,
                 peak_memory_share=fullest.peak_bytes / fullest.limit_bytes if fullest and fullest.limit_bytes else None,
                 peak_memory_device=fullest.device if fullest else "",
+                activations_known=fullest is None or fullest.activations_known,
+                extrapolated=", ".join(extrapolated(prediction.plan, planned.costs)),
                 limited_by=prediction.limited_by,
                 chance=float(np.mean(planned.draws(prediction) <= planned.draws(predictions[0]))),
                 money_per_million=bill.per_million,

@@ -32,12 +32,13 @@ def predict(
     output: OutputFormat,
 ) -> None:
     """Predict the given plans, or the best one; show and keep timeline, step, memory and limits."""
-    from hetsim.report.summary import summarise_devices
+    from hetsim.report.summary import memory_text, summarise_devices
     from hetsim.report.tables import case_tables, device_table, print_tables
 
     session = Session(path, networks, costs, allow_outdated=allow_outdated)
     rows: list[CaseRow] = []
     devices: list[DeviceRow] = []
+    memory: list[str] = []
     predictions: list[tuple[str, str, Prediction]] = []
     transferred: dict[str, list[str]] = {}
     for spec in session.scenario.networks:
@@ -53,7 +54,10 @@ def predict(
                     spec.name, label, str(plan), prediction.step_s, prediction.low_s, prediction.high_s, chosen=not texts
                 )
             )
-            devices += summarise_devices(prediction.timeline, plan, network=spec.name, case=label, label="predicted")
+            mine = summarise_devices(prediction.timeline, plan, network=spec.name, case=label, label="predicted")
+            held = {use.device: memory_text(use) for use in prediction.memory}
+            devices += mine
+            memory += [held[row.device] for row in mine]
     document = {
         **predictions_document(session.scenario.name, predictions),
         "transferred": transferred,
@@ -66,7 +70,7 @@ def predict(
     if output == "json":
         print_json(document)
     else:
-        print_tables(*case_tables(rows), device_table(devices))
+        print_tables(*case_tables(rows), device_table(devices, memory))
         limits = [(n, label, row.what, f"{row.share:.0%}") for n, label, p in predictions for row in p.limits]
         print_table("what the step is made of, along its critical path", ("network", "case", "what"), ("share",), limits)
     talk(f"saved {run.path}")

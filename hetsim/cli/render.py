@@ -1,28 +1,31 @@
-"""What a validation leaves in its run directory and on the screen: timelines, traces, pictures, tables."""
+"""What plans and validations leave in their run directories and on the screen: timelines, traces, pictures, tables, the page."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any
 
 from hetsim.cli.planning import Planned, candidate_rows
 from hetsim.cli.session import Session
 from hetsim.report.result import evidence_document
-from hetsim.report.rows import CaseRow, CauseRow, DeviceRow
+from hetsim.report.rows import CandidateRow, CaseRow, CauseRow, DeviceRow
 from hetsim.report.summary import batch_curves, summarise_costs, summarise_devices
 from hetsim.runs import RunWriter
 from hetsim.validation import Case, Validation
 
 if TYPE_CHECKING:
-    from hetsim.report.page import NetworkReport
+    from hetsim.report.page import NetworkReport, Step
 
 ASSUMPTIONS = (
     "Every plan has the same global batch and optimizer, so training is mathematically the same: only the clock differs.",
     "Between the microbatches of the cost table, costs are interpolated.",
     "Data loading is not part of a step: each batch is on its device when the step begins.",
+)
+
+OF_RUNS = (
     "The plans were run in alternation, one step of each in turn, so that a drift of the machine meets all of them alike.",
 )
 
@@ -133,16 +136,23 @@ def _causes(validation: Validation) -> list[CauseRow]:
 
 def write_report(run: RunWriter, session: Session, validation: Validation, planned: Sequence[Planned]) -> None:
     """`report.html`: one page to hand over."""
+    networks = [_validated(validation, p) for p in planned]
+    write_networks(run, session, networks, (*ASSUMPTIONS, *OF_RUNS), f"hetsim validate {session.path}")
+
+
+def write_networks(
+    run: RunWriter, session: Session, networks: Sequence[NetworkReport], assumptions: Sequence[str], command: str
+) -> None:
+    """The page about `networks`."""
     from hetsim.report.page import ReportContent, manifest_facts, write_page
 
-    rows = case_rows(validation)
     content = ReportContent(
         title=session.scenario.name,
-        networks=tuple(_network_report(validation, p, [r for r in rows if r.network == p.spec.name]) for p in planned),
+        networks=tuple(networks),
         cluster=session.scenario.cluster,
         provenance=manifest_facts(run.manifest),
-        assumptions=(*ASSUMPTIONS, *_sources(session)),
-        commands=(f"hetsim validate {session.path}",),
+        assumptions=(*assumptions, *_sources(session)),
+        commands=(command,),
     )
     write_page(run.file("report.html"), content)
 
@@ -155,21 +165,31 @@ def _sources(session: Session) -> list[str]:
     return rows + ([f"Costs of {', '.join(given)} come with the scenario."] if given else [])
 
 
-def _network_report(validation: Validation, planned: Planned, rows: list[CaseRow]) -> NetworkReport:
-    from hetsim.report.page import NetworkReport, Step
+def _validated(validation: Validation, planned: Planned) -> NetworkReport:
+    from hetsim.report.page import Step
 
-    name, chain, training = planned.spec.name, planned.costs.chain, planned.spec.training
-    (chosen,) = (case for case in validation.cases if case.chosen and case.network == name)
+    (chosen,) = (case for case in validation.cases if case.chosen and case.network == planned.spec.name)
+    step = Step(chosen.prediction.plan, chosen.prediction.timeline, chosen.measurement.timeline)
+    report = network_report(planned, candidate_rows(planned), step, device_rows([chosen]))
+    cases = tuple(row for row in case_rows(validation) if row.network == planned.spec.name)
+    return replace(report, cases=cases, actions=chosen.actions)
+
+
+def network_report(
+    planned: Planned, candidates: Sequence[CandidateRow], chosen: Step, devices: Sequence[DeviceRow]
+) -> NetworkReport:
+    """What is told of a network whether its plans were run or not."""
+    from hetsim.report.page import NetworkReport
+
+    chain, training = planned.costs.chain, planned.spec.training
     parameters = sum(layer.parameter_count for layer in chain.layers)
     return NetworkReport(
-        name=name,
+        name=planned.spec.name,
         description=f"{len(chain)} layers, {parameters / 1e6:.1f} M parameters, global batch {training.global_batch}, "
         f"{training.optimizer}, {training.dtype}",
-        cases=tuple(rows),
-        candidates=tuple(candidate_rows(planned)),
-        devices=tuple(device_rows([chosen])),
-        actions=chosen.actions,
-        chosen=Step(chosen.prediction.plan, chosen.prediction.timeline, chosen.measurement.timeline),
+        candidates=tuple(candidates),
+        devices=tuple(devices),
+        chosen=chosen,
         chain=chain,
         curves=batch_curves(planned.costs.table),
         costs=summarise_costs(planned.costs.table),

@@ -30,7 +30,7 @@ def report(path: Path, output: Path | None) -> None:
     page = run.path / PAGE
     result = run.read_json("result.json") if (run.path / "result.json").exists() else {}
     if not page.exists():
-        mend = "hetsim validate and hetsim whatif make one"
+        mend = "hetsim plan, hetsim validate and hetsim whatif make one"
         raise RunDirectoryError(Problem(str(path), "is a run of a command that makes no page", mend))
     if output is None:
         typer.echo(str(page))

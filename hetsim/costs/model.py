@@ -330,12 +330,12 @@ class CostModel:
 
     @cached_property
     def _beside_rates(self) -> dict[tuple[Operation, str], float]:
-        """(operation, device type) -> seconds for each byte: the median over the sizes."""
-        rates: dict[tuple[Operation, str], list[float]] = defaultdict(list)
+        """(operation, device type) -> seconds for each byte: all that was seen over all bytes, as small sizes drown in noise."""
+        seen: dict[tuple[Operation, str], list[TransferCost]] = defaultdict(list)
         for row in self.table.transfers:
             if row.operation.startswith("beside_") and row.size_bytes:
-                rates[row.operation, row.group[0]].append(row.seconds / row.size_bytes)
-        return {key: statistics.median(found) for key, found in rates.items()}
+                seen[row.operation, row.group[0]].append(row)
+        return {key: sum(row.seconds for row in rows) / sum(row.size_bytes for row in rows) for key, rows in seen.items()}
 
     def _time(
         self, times: Times, device: str, layer: int, microbatch: int, tensor_parallel: int, *, pipelined: bool, deep: bool

@@ -84,6 +84,11 @@ class Cluster:
         names = dict.fromkeys(device.type for device in self.devices)
         return tuple(self.device_types[name] for name in names)
 
+    @property
+    def is_wired(self) -> bool:
+        """Whether devices or nodes hang together by wires that are written out, rather than by one kind of link."""
+        return bool(self.wires) or any(node.wires for node in self.nodes)
+
     def device(self, name: str) -> Device:
         """The device called `name`. Raises PlanError with the known names where there is none."""
         if name in self._by_name:

@@ -1,7 +1,7 @@
 """The planner: which devices hold what, and what of the batch they take; searches, bounds, baselines, and the choice."""
 
 from hetsim.planner.evaluation import Evaluate
-from hetsim.planner.gather import Effort
+from hetsim.planner.families import Effort
 from hetsim.planner.result import Candidate, PlanningResult, Proposal, Rejection
 from hetsim.planner.search import search
 from hetsim.planner.tariff import Tariff

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from hetsim.costs import CostModel
 from hetsim.hardware import Cluster
-from hetsim.planner.gather import Effort, data_parallel, pipelines
+from hetsim.planner.families import Effort
+from hetsim.planner.plain_families import data_parallel, pipelines
 from hetsim.planner.pools import only
 from hetsim.planner.result import Candidate, Proposal
 from hetsim.planner.watch import Watch

@@ -21,7 +21,7 @@ from hetsim.costs import CostModel
 from hetsim.hardware import Node
 from hetsim.objective import FIGURES, Figure, format_figure
 from hetsim.planner.evaluation import Evaluations, Race
-from hetsim.planner.gather import Effort
+from hetsim.planner.families import Effort
 from hetsim.planner.pools import Pool, only
 from hetsim.planner.spending_floor import Counts, Host, SpendingFloor
 from hetsim.planner.step_search import search_steps
@@ -194,14 +194,21 @@ class SetSearch:
     @property
     def _share(self) -> Effort:
         """What is spent on one set."""
-        return replace(self.effort, pipelines=self.effort.pipelines // 4, replicas=self.effort.replicas // 4)
+        whole = self.effort
+        return replace(
+            whole,
+            pipelines=whole.pipelines // 4,
+            replicas=whole.replicas // 4,
+            neighbours=whole.neighbours // 4,
+            arrangements=whole.arrangements // 10,
+            listed=whole.listed // 10,
+        )
 
     @cached_property
     def _is_plain(self) -> bool:
         """Whether links are given as one for each node and one for the network, and no device has one of its own."""
         cluster, transfers = self.costs.cluster, self.costs.table.transfers
-        wired = bool(cluster.wires) or any(node.wires for node in cluster.nodes)
-        return not wired and not any(row.operation in ("send_recv", "all_reduce") for row in transfers)
+        return not cluster.is_wired and not any(row.operation in ("send_recv", "all_reduce") for row in transfers)
 
     @cached_property
     def _floor(self) -> SpendingFloor:

@@ -8,7 +8,7 @@ from hetsim.costs import CostModel
 from hetsim.memory import MemoryUse, memory_use
 from hetsim.objective import Objective
 from hetsim.plan import Plan, Replica, ScheduleName
-from hetsim.planner.gather import overfull
+from hetsim.planner.families import overfull
 from hetsim.planner.names import plan_name, strategy_of
 from hetsim.planner.result import Candidate, Proposal
 from hetsim.planner.tariff import Tariff
@@ -100,7 +100,8 @@ class Evaluations:
         return self._replicas_s[key]
 
     def ranked(self, settled: int = 1) -> tuple[Candidate, ...]:
-        """All candidates, best first, the first `settled` of them settled.
+        """All candidates, best first, the first `settled` of them settled; of those that differ in the order of replicas alone, and
+        take as long, the first.
 
         Beyond `SETTLED_ACTIONS` only those are settled that may be the best.
         """
@@ -110,7 +111,7 @@ class Evaluations:
             unsettled = [row for row in rows[:settled] if row.plan not in self._settled]
             needed = [row for row in unsettled if self._may_be_best(row) or self._actions < SETTLED_ACTIONS]
             if not needed:
-                return tuple(rows)
+                return tuple({_regardless_of_order(row): row for row in reversed(rows)}.values())[::-1]
             self.settle(needed[0].plan)
 
     # --- inside ------------------------------------------------------------------------------------------------------
@@ -159,6 +160,11 @@ def rank(row: Candidate, objective: Objective) -> tuple[float, float, int, int, 
     """
     microbatches = sum(replica.microbatches for replica in row.plan.replicas)
     return row.excess(objective), row.figure(objective.least), len(row.plan.devices), microbatches, str(row.plan)
+
+
+def _regardless_of_order(row: Candidate) -> Hashable:
+    """What two candidates have in common that are the same but for the order of their replicas."""
+    return frozenset(row.plan.replicas), row.plan.schedule, row.plan.exchange, row.step_s
 
 
 def _look_of(replica: Replica, costs: CostModel) -> Hashable:

@@ -53,9 +53,8 @@ class ExchangeFloor:
     @cached_property
     def _plain(self) -> bool:
         """Whether links are given as one for each node and one for the network, and exchanges follow from them."""
-        cluster = self.costs.cluster
-        wired = bool(cluster.wires) or any(node.wires for node in cluster.nodes)
-        return not wired and not any(row.operation == "all_reduce" for row in self.costs.table.transfers)
+        measured = any(row.operation == "all_reduce" for row in self.costs.table.transfers)
+        return not measured and not self.costs.cluster.is_wired
 
     @cached_property
     def _inside(self) -> list[tuple[Link, frozenset[str], int]]:

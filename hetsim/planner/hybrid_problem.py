@@ -105,8 +105,13 @@ class HybridProblem:
     def alone_at_least_s(self, others: Others) -> dict[int, Floats]:
         """By kind: what each share costs a device that holds the whole chain, at least, beside replicas that are cut anywhere."""
         if others not in self._alone_s:
-            self._alone_s[others] = dict(self._work_out_alone(others))
+            pieces = self.alone_at_least_pieces(others)
+            self._alone_s[others] = {number: self._by_share(mine) for number, mine in pieces.items()}
         return self._alone_s[others]
+
+    def alone_at_least_pieces(self, others: Others) -> dict[int, tuple[Pieces, ...]]:
+        """The same for each number of microbatches."""
+        return dict(self._work_out_alone(others))
 
     def last_tensor_s(self, others: Others) -> float:
         """The exchange of the first layer's first tensor, which comes after all backwards; 0 where that layer has none."""
@@ -139,7 +144,7 @@ class HybridProblem:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _work_out_alone(self, others: Others) -> Iterator[tuple[int, Floats]]:
+    def _work_out_alone(self, others: Others) -> Iterator[tuple[int, tuple[Pieces, ...]]]:
         updates_s = [self.curves[name].update_s for name in others.devices]
         chain = self.costs.chain
         below_bytes = np.cumsum([layer.parameter_count for layer in chain.layers]) * chain.element_bytes
@@ -149,7 +154,7 @@ class HybridProblem:
                 continue
             below_s = self.floor.reduce_s(others.holders, below_bytes, others.devices | {kind.device_type})
             slowest_s = max([curves.update_s, *updates_s])
-            yield number, self._by_share(curves.beside(self.counts, below_s, slowest_s))
+            yield number, curves.beside(self.counts, below_s, slowest_s)
 
     def _by_share(self, options: Sequence[Pieces]) -> Floats:
         """The least cost of each share of the batch."""

@@ -45,6 +45,9 @@ ALIKE = 24
 DISAPPOINTING = 5
 """So many in a row that were no better than what was known are enough."""
 
+ASSUMED = 3
+"""Times that replicas are packed on what was assumed of the last ones."""
+
 WORTH_HAVING = 6
 """Replicas that are found before the prices are worked out anew."""
 
@@ -165,7 +168,7 @@ class JointSearch:
 
     def _ask(self, part: _Range, step_s: float) -> None:
         """Whether the batch can be taken within `step_s`: the part's bounds are moved accordingly."""
-        others = Others(part.fewest, frozenset(self.problem.kinds[kind].device_type for kind in part.used))
+        others = self._others(part)
         spare_s = step_s - self.problem.last_tensor_s(others)
         if step_s <= self.problem.longest_exchange_s(others):
             part.low_s = max(part.low_s, step_s)
@@ -253,16 +256,45 @@ class JointSearch:
             found = ReplicaSplit(grid, way.microbatches, way.replicas).best(self.problem.shapes[way.row], best_s())
             if found.cut is not None:
                 cut = KnownCut(way.row, grid, found.cut, self.problem.training.global_batch // grid.microbatch)
-                yield (Team(self._known.add(way.size, cut), -1, way.replicas),)
+                team = Team(self._known.add(way.size, cut), -1, way.replicas)
+                yield (team,)
+                yield from self._filled_up(team, way.row)
             in_vain = in_vain + 1 if best_s() >= before_s else 0
 
+    def _filled_up(self, team: Team, row: int) -> Iterator[Draft]:
+        """With the devices that alike replicas leave as replicas of their own: those of each kind, and all."""
+        left = np.array(self.problem.available) - team.number * self.problem.usage[row]
+        alone = [
+            Team(None, kind, int(left[self.problem.types.index(self.problem.kinds[kind].device_type)]))
+            for kind in self.problem.alone_expected_s(team.number + 1)
+        ]
+        there = [single for single in alone if single.number]
+        yield from ((team, single) for single in there)
+        if len(there) > 1:
+            yield (team, *there)
+
     def _drafts(self, part: _Range, low_s: float, best_s: Callable[[], float]) -> Iterator[Draft]:
-        """With as few replicas as the part has, and with any number; each once."""
+        """With as few replicas as the part has, and with any number; each once.
+
+        What the exchange takes is first assumed for the part, then for the replicas that were packed on that assumption.
+        """
         for most in dict.fromkeys((part.fewest, part.most)):
-            draft = packed(self.problem, self._known, part.fewest, most, low_s, best_s())
-            if draft and draft not in self._handed_out:
-                self._handed_out.add(draft)
-                yield draft
+            others = self._others(part)
+            for _ in range(ASSUMED):
+                draft = packed(self.problem, self._known, others, most, low_s, best_s())
+                if draft and draft not in self._handed_out:
+                    self._handed_out.add(draft)
+                    yield draft
+                if not draft or (found := self._others_of(draft)) == others:
+                    break
+                others = found
+
+    def _others(self, part: _Range) -> Others:
+        return Others(part.fewest, frozenset(self.problem.kinds[kind].device_type for kind in part.used))
+
+    def _others_of(self, draft: Draft) -> Others:
+        alone = frozenset(self.problem.kinds[team.kind].device_type for team in draft if team.known is None)
+        return Others(sum(team.number for team in draft), alone)
 
 
 class _Progress:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
-from hetsim.plan import Exchange, Plan
+from hetsim.hardware import Cluster
+from hetsim.plan import Exchange, Plan, Stage
 from hetsim.scenario.types import Strategy
 
 MOST_SHAPES = 4
 """Nor more unlike replicas of a hybrid."""
+
+MOST_SPELT_OUT = 8
+"""Plans of more are outlined."""
 
 MOST_NUMBERS = 16
 """A name lists no more shares or stages than that; beyond, it says how many there are."""
@@ -54,3 +58,27 @@ def _name(plan: Plan) -> str:
 
 def _listed(numbers: list[str], what: str) -> str:
     return "|".join(numbers) if len(numbers) <= MOST_NUMBERS else f"of {len(numbers)} {what}"
+
+
+def outline(plan: Plan, cluster: Cluster) -> str:
+    """`plan` in a line for people: as it is written, or, of more than `MOST_SPELT_OUT`, by device types and alike replicas once.
+
+    `4 × v100[0:4] > p100[4:9] 30–32/4 | 2 × p100[0:9] 6/1; 1f1b`: four replicas of 30 to 32 samples in 4 microbatches, and two.
+    """
+    if len(plan.devices) <= MOST_SPELT_OUT:
+        return str(plan)
+    alike: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for replica in plan.replicas:
+        stages = " > ".join(_by_type(stage, cluster) for stage in replica.stages)
+        alike[stages, replica.microbatches].append(replica.samples)
+    rows = []
+    for (stages, microbatches), samples in alike.items():
+        number = f"{len(samples)} × " if len(samples) > 1 else ""
+        shares = "–".join(str(share) for share in dict.fromkeys((min(samples), max(samples))))
+        rows.append(f"{number}{stages} {shares}/{microbatches}")
+    return "; ".join([" | ".join(rows), *str(plan).split("; ")[1:]])
+
+
+def _by_type(stage: Stage, cluster: Cluster) -> str:
+    group = "+".join([cluster.device(stage.device).type] * len(stage.group))
+    return f"{group}[{stage.start}:{stage.stop}]"

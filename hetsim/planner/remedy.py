@@ -11,8 +11,11 @@ from hetsim.errors import InfeasibleError, Problem
 from hetsim.memory import memory_use
 from hetsim.objective import Figure, Objective, format_figure, limit_name
 from hetsim.plan import PLAIN_SCHEDULES, Plan
-from hetsim.planner.gather import any_plan, fullness_text, overfull
-from hetsim.planner.result import Candidate, Rejection
+from hetsim.planner.families import Effort, fullness_text, overfull
+from hetsim.planner.hybrids import hybrids
+from hetsim.planner.plain_families import data_parallel, pipelines
+from hetsim.planner.result import Candidate, Proposal, Rejection
+from hetsim.planner.watch import Watch
 from hetsim.scenario.types import STRATEGIES, Search
 from hetsim.units import format_bytes
 from hetsim.workload import Training
@@ -97,8 +100,24 @@ def _help_text(words: list[str], plan: Plan) -> str:
 
 
 def _fitting(costs: CostModel, training: Training, search: Search) -> Plan | None:
-    """A plan of `search` that fits; None where there is none."""
-    return any_plan(costs, training, search)
+    """Some plan of `search` that fits the memory; None where there is none."""
+    found: list[Plan] = []
+    watch = Watch()
+
+    def take(proposal: Proposal) -> float:
+        if overfull(memory_use(proposal.plan, costs, training)) is None:
+            found.append(proposal.plan)
+            watch.stopped = True
+        return proposal.objective_s
+
+    if "data_parallel" in search.strategies:
+        data_parallel(costs, training, search, take)
+    every = Effort(pipelines=2000, replicas=500)
+    if not found and {"model_parallel", "pipeline"} & set(search.strategies):
+        pipelines(costs, training, search, take, lambda: float("inf"), watch, every)
+    if not found and "hybrid" in search.strategies:
+        hybrids(costs, training, search, take, lambda: float("inf"), watch, every)
+    return found[0] if found else None
 
 
 def _nearest(costs: CostModel, training: Training, search: Search) -> Plan | None:

@@ -129,6 +129,8 @@ def value_s(grid: StageGrid, cut: Cut, counts: Ints, holders: int, beside: froze
     """
     extra = counts - 1
     stages = list(zip(cut.kinds, cut.cuts, cut.cuts[1:], strict=False))
+    if not all(np.isfinite(grid.first_s[stage]) for stage in stages):
+        return np.full(len(counts), np.inf)
     every_left_s = grid.left_s(holders, beside)
     left_s = [float(every_left_s[stage]) for stage in stages]
     start_s = [float(grid.overhead_s[kind]) for kind in cut.kinds]

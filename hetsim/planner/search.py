@@ -14,7 +14,7 @@ from hetsim.planner.corners import corners, propose_of_one_type
 from hetsim.planner.device_sets import SetSearch
 from hetsim.planner.evaluation import SETTLED, Evaluate, Evaluations, Race, rank
 from hetsim.planner.explain import explain
-from hetsim.planner.gather import Effort, Family, fullness_text, overfull
+from hetsim.planner.families import Effort, Family, fullness_text, overfull
 from hetsim.planner.remedy import beyond_limits, nothing_fits
 from hetsim.planner.result import Candidate, PlanningResult, Rejection
 from hetsim.planner.spending_floor import least_step_s

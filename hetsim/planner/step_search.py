@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hetsim.costs import CostModel
+from hetsim.planner.arrangements import list_arrangements
 from hetsim.planner.evaluation import Race
-from hetsim.planner.gather import Effort, Family, data_parallel, hybrids, pipelines
+from hetsim.planner.families import Effort, Family
+from hetsim.planner.hybrids import hybrids
+from hetsim.planner.plain_families import data_parallel, pipelines
 from hetsim.planner.watch import Watch
 from hetsim.planner.work_floor import ROUNDING_S
 from hetsim.scenario.types import Search
@@ -44,6 +47,8 @@ def search_steps(
         if {"model_parallel", "pipeline"} & set(search.strategies):
             found.families.append(Family("pipelines", 0.0))
             found.families[-1] = pipelines(costs, training, search, race, best_s, watch, effort)
+        several_stages = [family for family in found.families if family.name != "data parallel"]
+        list_arrangements(costs, training, search, race, best_s, watch, effort, several_stages)
     except KeyboardInterrupt:
         if not race.has_plan:
             raise

@@ -11,7 +11,7 @@ from hetsim.economics import UNPRICED, Economics
 from hetsim.errors import HetsimError
 from hetsim.hardware import Cluster
 from hetsim.plan import Plan
-from hetsim.planner.gather import Effort
+from hetsim.planner.families import Effort
 from hetsim.planner.result import PlanningResult
 from hetsim.planner.search import search
 from hetsim.planner.tariff import Tariff

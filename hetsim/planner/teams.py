@@ -48,13 +48,13 @@ class Columns:
     """Kinds."""
 
 
-def packed(problem: HybridProblem, known: Known, holders: int, most_replicas: int, low_s: float, below_s: float) -> Draft:
-    """The teams that take the batch soonest, of up to `most_replicas` replicas that are known, with the exchange of `holders`; none
-    where none do below `below_s`."""
-    alone = problem.alone_expected_s(holders)
+def packed(problem: HybridProblem, known: Known, others: Others, most_replicas: int, low_s: float, below_s: float) -> Draft:
+    """The teams that take the batch soonest, of up to `most_replicas` replicas that are known, beside `others`; none where none do
+    below `below_s`."""
+    alone = problem.alone_expected_s(others.holders)
 
     def columns(step_s: float) -> Columns:
-        return columns_of(problem, known, Others(holders), alone, step_s)
+        return columns_of(problem, known, others, alone, step_s)
 
     def most(step_s: float) -> float:
         there = columns(step_s)

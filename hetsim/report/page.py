@@ -145,7 +145,9 @@ def _pictures(network: NetworkReport, number: int) -> Iterator[_Picture]:
 
     figures: list[tuple[Figure, str]] = []
     if network.cases:
-        figures.append((comparison_figure(network.cases, "Predicted and measured step"), "Steps of the plans compared"))
+        ran = any(case.measured_s is not None for case in network.cases)
+        title = "Predicted and measured step" if ran else "Predicted step"
+        figures.append((comparison_figure(network.cases, title), "Steps of the plans compared"))
     if network.chosen is not None:
         step = network.chosen
         label = "What each device does in the course of one step; the numbers are those of the microbatches"

@@ -100,6 +100,14 @@ class CandidateRow:
     """The energy that they take; None: unknown."""
 
     currency: str = "USD"
+    activations_known: bool = True
+    """Whether the peak has what layers keep for their backwards; without, it is the least."""
+
+    extrapolated: str = ""
+    """Costs that lie beyond all that was measured, as `k80-0 at 40 samples, k80-1 at 12 samples`; empty: none."""
+
+    outline: str = ""
+    """The plan in a shorter line, where it has many devices."""
 
 
 @dataclass(frozen=True, slots=True)

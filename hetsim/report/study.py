@@ -24,12 +24,18 @@ def answers(document: Document) -> list[tuple[str, str, str]]:
     if document["worth"]:
         rows.append(_worth_answer(document))
     if document["hinges"]:
-        flips = [row for row in document["hinges"] if row["flips_at"] is not None]
-        said = "; ".join(f"{row['name']} were {row['flips_at']:.2g} times what it is" for row in flips)
-        rows.append(
-            ("What the answer hinges on", document["hinges"][0]["name"], f"It flips if {said}." if said else _STEADY)
-        )
+        rows.append(_hinges_answer(document["hinges"]))
     return rows
+
+
+def _hinges_answer(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
+    flips = [row for row in rows if row["flips_at"] is not None]
+    most = rows[0]
+    moves = f"What moves it most is {most['name']}: from {_percent(most['at_down'])} to {_percent(most['at_up'])}."
+    if not flips:
+        return "What the answer hinges on", "no single input that was looked at", moves
+    said = "; ".join(f"{row['name']} were {row['flips_at']:.2g} times what it is" for row in flips)
+    return "What the answer hinges on", ", ".join(row["name"] for row in flips), f"It flips if {said}. {moves}"
 
 
 def _variant_answer(document: Document, variant: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -45,6 +51,8 @@ def _change_text(document: Document, figures: Mapping[str, Mapping[str, Any]]) -
     text = f"From {_number(throughput['old'])} to {_number(throughput['new'])} samples/s ({_interval(throughput)})."
     if cost["change"] is not None:
         text += f" A million samples cost {_number(cost['new'])} {document['currency']} instead of {_number(cost['old'])}."
+    elif unsaid := [row["what"] for row in document["inputs"] if row["value"] == "unknown" and "price of" in row["what"]]:
+        text += f" What they cost is unknown: nobody said the {', the '.join(unsaid)}."
     if back is None or back["new"] is None:
         return text
     if isinstance(back["new"], str):
@@ -90,7 +98,6 @@ BEST_PURCHASE = "the best purchase"
 """Name of the variant that a search for purchases ends in."""
 
 _YEAR_H = 365 * 24.0
-_STEADY = "No single input that was looked at makes it flip."
 
 
 def _parts(document: Document) -> Iterator[Any]:
@@ -146,6 +153,16 @@ def _causes_table(document: Document) -> Rows:
     return Rows("How all devices spend the step", ("variant", "network", "plan"), (*names, "limited by"), tuple(rows))
 
 
+_BY_MONEY = (
+    "Verdicts go by what a sample costs: keep where it is surely dearer without the device, retire where it is surely cheaper, "
+    "indifferent where that cannot be told."
+)
+_BY_THROUGHPUT = (
+    "Verdicts go by throughput: keep where it is surely less without the device, retire where it is not less, indifferent where "
+    "that cannot be told."
+)
+
+
 def _worth_table(document: Document) -> Rows:
     networks = [row["network"] for row in document["as_it_is"]["networks"]]
     return Rows(
@@ -164,6 +181,7 @@ def _worth_table(document: Document) -> Rows:
             )
             for row in document["worth"]
         ),
+        note=_BY_MONEY if document["as_it_is"]["per_million"] else _BY_THROUGHPUT,
     )
 
 

@@ -6,9 +6,11 @@ from collections import Counter, defaultdict
 
 from hetsim.communication import busy_and_exposed_ns
 from hetsim.costs import CostTable
+from hetsim.memory import MemoryUse
 from hetsim.plan import Plan
 from hetsim.report.rows import BatchCurve, CostSummary, DeviceRow
 from hetsim.timeline import Timeline
+from hetsim.units import format_bytes
 
 
 def ordered_devices(timeline: Timeline, plan: Plan) -> tuple[str, ...]:
@@ -27,6 +29,13 @@ def summarise_devices(timeline: Timeline, plan: Plan, *, network: str, case: str
         parts_ns = (busy_ns, exposed_ns, step_ns - busy_ns - exposed_ns)
         rows.append(DeviceRow(network, case, label, device, *(part / step_ns if step_ns else 0.0 for part in parts_ns)))
     return tuple(rows)
+
+
+def memory_text(use: MemoryUse) -> str:
+    """`1.2 GiB of 4.0 GiB`; `≥` where what layers keep for their backwards is not known."""
+    least = "" if use.activations_known else "≥ "
+    of_what = "" if use.limit_bytes is None else f" of {format_bytes(use.limit_bytes)}"
+    return f"{least}{format_bytes(use.peak_bytes)}{of_what}"
 
 
 def summarise_costs(table: CostTable) -> CostSummary:

@@ -10,7 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Literal
 
 from hetsim.objective import format_amount
@@ -45,6 +45,13 @@ class Rows:
     """Index of the row in bold."""
 
     note: str = ""
+
+    def without_empty(self) -> Rows:
+        """The same without the columns of figures in which no row has one."""
+        first = len(self.names)
+        kept = [n for n in range(first, first + len(self.values)) if any(row[n] not in ("", NONE) for row in self.rows)]
+        rows = tuple((*row[:first], *(row[n] for n in kept)) for row in self.rows)
+        return replace(self, values=tuple(self.values[n - first] for n in kept), rows=rows)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.measure import Measurement
@@ -104,7 +111,7 @@ def print_tables(*parts: RenderableType, file: IO[str] | None = None) -> None:
     stream.writelines(_writable(f"{line.rstrip()}\n", stream) for line in capture.get().splitlines())
 
 
-_PLAIN = str.maketrans({"─": "-", "–": "-", "×": "x", "µ": "u", "·": ";", "…": "..."})
+_PLAIN = str.maketrans({"─": "-", "–": "-", "×": "x", "µ": "u", "·": ";", "…": "...", "≥": ">="})
 """The signs of our tables that are not ASCII -> what stands for them where they cannot be written."""
 
 
@@ -130,12 +137,12 @@ def candidate_tables(candidates: Iterable[CandidateRow]) -> list[Rows]:
     return [_candidates(network, [row for row in rows if row.network == network]) for network in networks_of(rows)]
 
 
-def device_table(rows: Sequence[DeviceRow]) -> Rows:
-    """How each device spends the step."""
+def device_table(rows: Sequence[DeviceRow], memory: Sequence[str] = ()) -> Rows:
+    """How each device spends the step; `memory`: what each row's device holds at most, where that is to be told."""
     return Rows(
         "how the devices spend the step",
         ("network", "case", "timeline", "device"),
-        ("computes", "exposed communication", "bubble"),
+        ("computes", "exposed communication", "bubble", "peak memory"),
         tuple(
             (
                 row.network,
@@ -145,10 +152,11 @@ def device_table(rows: Sequence[DeviceRow]) -> Rows:
                 f"{row.utilisation:.0%}",
                 f"{row.exposed_communication:.0%}",
                 f"{row.bubble:.0%}",
+                held,
             )
-            for row in rows
+            for row, held in zip(rows, memory or [""] * len(rows), strict=True)
         ),
-    )
+    ).without_empty()
 
 
 def cause_table(rows: Sequence[CauseRow]) -> Rows:
@@ -190,7 +198,7 @@ def _cases(network: str, cases: Sequence[CaseRow]) -> Rows:
             for row in cases
         ),
         emphasised=next((number for number, row in enumerate(cases) if row.chosen), None),
-    )
+    ).without_empty()
 
 
 def figure_columns(
@@ -217,18 +225,35 @@ def _candidates(network: str, candidates: Sequence[CandidateRow]) -> Rows:
         tuple(
             (
                 str(row.rank),
-                row.plan,
+                row.outline or row.plan,
                 format_seconds(row.step_s),
                 format_interval(row.low_s, row.high_s),
                 *figures,
                 format_speedup(row.vs_even),
-                NONE if row.peak_memory_share is None else f"{row.peak_memory_share:.0%} ({row.peak_memory_device})",
+                _memory(row),
                 row.limited_by or NONE,
             )
             for row, figures in zip(candidates, texts, strict=True)
         ),
         emphasised=0 if candidates else None,
-        note=f"~ plans {', '.join(map(str, tied))} cannot be told apart by what is known of their costs: measure them"
-        if tied
-        else "",
+        note="\n".join(_notes(candidates, tied)),
     )
+
+
+def _memory(row: CandidateRow) -> str:
+    if row.peak_memory_share is None:
+        return NONE
+    return f"{'' if row.activations_known else '≥ '}{row.peak_memory_share:.0%} ({row.peak_memory_device})"
+
+
+def _notes(candidates: Sequence[CandidateRow], tied: Sequence[int]) -> Iterator[str]:
+    """What has to be said of the rows of a table."""
+    if tied:
+        ranks = ", ".join(map(str, tied))
+        yield f"~ plans {ranks} cannot be told apart by what is known of their costs: measure them"
+    if any(row.peak_memory_share is not None and not row.activations_known for row in candidates):
+        yield "≥ what layers keep for their backwards is not known: memory is at least so full"
+    if beyond := [row for row in candidates if row.extrapolated]:
+        ranks = ", ".join(str(row.rank) for row in beyond)
+        what = "; ".join(dict.fromkeys(row.extrapolated for row in beyond))
+        yield f"! plan{'s' if len(beyond) > 1 else ''} {ranks}: costs beyond all that was measured ({what})"

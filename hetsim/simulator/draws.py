@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from hetsim.conditions import Conditions
 from hetsim.costs import CostModel, Estimate
 from hetsim.plan import Plan
 from hetsim.simulator.prices import Prices, price
+from hetsim.simulator.program import Program
 from hetsim.simulator.recurrence import program_of
 from hetsim.simulator.symmetry import play
 
@@ -25,8 +26,10 @@ them. It is what docs/accuracy.md shows; a table that was written by hand is tak
 DRIFT_SPREAD = 0.10
 """The same of how far a host's speed moves from the calibration to the run, for all its devices together."""
 
-Draw = Mapping[str, float]
-"""Device -> a random number."""
+LEAST = 0.1
+"""No draw makes a duration less than so much of it."""
+
+Rows = NDArray[np.float64]
 
 
 def draws_s(
@@ -38,16 +41,13 @@ def draws_s(
     taken to add to each draw in proportion. What a disturbance adds that does not always happen is added where it does.
     """
     program, devices = program_of(plan, costs.chain, prices)
-    values_ns = [program.values_ns(price(plan, costs, scale), devices) for scale in _scales(plan, costs, seed)]
-    steps_s = program.steps_ns(np.array(values_ns).T, conditions.jitter, seed) / 1e9
+    steps_s = program.steps_ns(_drawn_ns(program, devices, plan, prices, costs, seed), conditions.jitter, seed) / 1e9
     alone_s = max(program.ends_ns(program.durations_ns(program.values_ns(prices, devices)))) / 1e9
     steps_s *= nominal_s / alone_s if alone_s else 1.0
     return tuple(steps_s + _disturbed_s(plan, prices, costs, conditions, nominal_s, seed))
 
 
-def _disturbed_s(
-    plan: Plan, prices: Prices, costs: CostModel, conditions: Conditions, nominal_s: float, seed: int
-) -> NDArray[np.float64]:
+def _disturbed_s(plan: Plan, prices: Prices, costs: CostModel, conditions: Conditions, nominal_s: float, seed: int) -> Rows:
     """What the disturbances that are possible add to each draw."""
     random = np.random.default_rng([seed, len(conditions.possible)])
     added_s = np.zeros(INTERVAL_DRAWS)
@@ -57,39 +57,54 @@ def _disturbed_s(
     return added_s
 
 
-class _Scale:
-    """How one draw changes a cost."""
+def _drawn_ns(program: Program, devices: Sequence[str], plan: Plan, prices: Prices, costs: CostModel, seed: int) -> Rows:
+    """[slot, draw]: the durations under each draw.
 
-    def __init__(self, missed: Draw, measured: Draw) -> None:
-        self._missed = missed
-        self._measured = measured
-
-    def __call__(self, device: str, estimate: Estimate) -> float:
-        error = self._measured[device] * estimate.spread
-        if estimate.provenance != "specified":
-            error += self._missed[device]
-        return estimate.seconds * max(0.1, 1 + error / 1.96)
-
-
-def _scales(plan: Plan, costs: CostModel, seed: int) -> list[_Scale]:
-    """One for each draw.
-
-    A spread is half a 95 % interval, so 1.96 standard deviations. How a node drifts and what was measured wrong on a device are the
-    same for every plan of a seed and every cluster that has them; what the model misses is the plan's own. Errors of a device
-    are taken as common to all its layers, which is the wider assumption.
+    They are sums of costs, so what an error adds to one is in proportion to the error, and known once that is known for one.
     """
+    as_it_is = np.array(program.values_ns(prices, devices), dtype=float)[:, None]
+    drawn = as_it_is
+    device_of = [min(slot[1], len(devices) - 1) for slot in program.slots]  # where it is no device, nothing is added
+    for scale, numbers in ((_as_measured, _measured(plan, seed)), (_as_missed, _missed(plan, costs, seed))):
+        by_device = np.array([numbers[device] for device in devices])
+        moved = np.array(program.values_ns(price(plan, costs, scale), devices), dtype=float)[:, None]
+        drawn = drawn + (moved - as_it_is) * by_device[device_of]
+    whole: Rows = np.rint(np.maximum(drawn, LEAST * as_it_is))
+    return whole
+
+
+def _as_measured(_device: str, estimate: Estimate) -> float:
+    """A cost that is longer by one standard deviation of what was measured wrong: spreads are half a 95 % interval."""
+    return estimate.seconds * (1 + estimate.spread / 1.96)
+
+
+def _as_missed(_device: str, estimate: Estimate) -> float:
+    """A cost that is twice as long because of what the model misses; what somebody wrote down is taken at its word."""
+    return estimate.seconds * (1.0 if estimate.provenance == "specified" else 2.0)
+
+
+def _measured(plan: Plan, seed: int) -> dict[str, Rows]:
+    """Device -> standard normal numbers: what was measured wrong on it, the same for every plan of a seed and every cluster.
+
+    Errors of a device are taken as common to all its layers, which is the wider assumption.
+    """
+    return {name: _normal(seed, "measured", name) for name in plan.devices}
+
+
+def _missed(plan: Plan, costs: CostModel, seed: int) -> dict[str, Rows]:
+    """Device -> by how much, relative, its costs are missed: by the drift of its node, the same for every plan of a seed, and by
+    the model, which is the plan's own."""
     drift = {node.name: _normal(seed, "drift", node.name) for node in costs.cluster.nodes}
-    missed, measured = {}, {}
-    for name in plan.devices:
-        node = costs.cluster.device(name).node
-        missed[name] = drift[node] * DRIFT_SPREAD + _normal(seed, "missed", f"{name} in {plan}") * MODEL_SPREAD
-        measured[name] = _normal(seed, "measured", name)
-    return [
-        _Scale({n: float(row[i]) for n, row in missed.items()}, {n: float(row[i]) for n, row in measured.items()})
-        for i in range(INTERVAL_DRAWS)
-    ]
+    return {
+        name: (
+            drift[costs.cluster.device(name).node] * DRIFT_SPREAD
+            + _normal(seed, "missed", f"{name} in {plan}") * MODEL_SPREAD
+        )
+        / 1.96
+        for name in plan.devices
+    }
 
 
-def _normal(seed: int, what: str, name: str) -> NDArray[np.float64]:
+def _normal(seed: int, what: str, name: str) -> Rows:
     """Random numbers that belong to `name`, whatever else there is."""
     return np.random.default_rng([seed, zlib.crc32(f"{what} {name}".encode())]).standard_normal(INTERVAL_DRAWS)

@@ -72,7 +72,7 @@ class Program:
             append(latest + duration)
         return ends
 
-    def steps_ns(self, values_ns: NDArray[np.int64], jitter: float = 0.0, seed: int = 0) -> NDArray[np.float64]:
+    def steps_ns(self, values_ns: NDArray[np.float64], jitter: float = 0.0, seed: int = 0) -> NDArray[np.float64]:
         """The step for many prices at once: `values_ns` has a row a slot and a column a case.
 
         With `jitter` each piece of computation takes a time of its own: log-normal with that deviation, its mean as priced.

@@ -70,7 +70,7 @@ class ClusterBound:
         hosts_w = sum(node.power_w or 0.0 for node in cluster.nodes)
         always_w = hosts_w + sum(w * n for w, n in zip(idle_w, counts, strict=True))
         extra_w = [busy - idle for busy, idle in zip(busy_w, idle_w, strict=True)]
-        wired = _is_wired(cluster)
+        wired = cluster.is_wired
         key = ("energy", counts, always_w, step_s, wired)
         if key not in self._known:
             self._known[key] = (
@@ -87,7 +87,7 @@ class ClusterBound:
 
     def _talk_s(self, cluster: Cluster) -> float:
         """The least step of any data parallel split; 0 where that is not known."""
-        if self._talk is None or _is_wired(cluster):
+        if self._talk is None or cluster.is_wired:
             return 0.0
         places = [(self._counts(node.devices), node.link) for node in cluster.nodes]
         if len(places) > 1:
@@ -99,11 +99,6 @@ class ClusterBound:
                 self._known[key] = self._talk.least_s(counts, link)
             steps.append(self._known[key])
         return min(steps)
-
-
-def _is_wired(cluster: Cluster) -> bool:
-    """Whether devices or nodes hang together by wires rather than by one kind of link."""
-    return bool(cluster.wires) or any(node.wires for node in cluster.nodes)
 
 
 class _Work:

@@ -140,7 +140,7 @@ def _price_of(kind: DeviceType, told: Scenario, currency: str) -> tuple[str, str
     )
     if price.per_h is not None:
         return f"{price.per_h:g} {currency}/h", source
-    life = "no life said" if price.life_s is None else f"written off over {price.life_s / _YEAR_S:.3g} years"
+    life = "no life said" if price.life_s is None else f"written off over {_years(price.life_s / _YEAR_S)}"
     return f"{price.purchase:,.0f} {currency}, {life}", source
 
 
@@ -164,3 +164,7 @@ def _links_and_hosts(variants: tuple[Estimate, ...], currency: str) -> Iterator[
 
 def _link_text(link: Link) -> str:
     return f"{format_bandwidth(link.bandwidth_bytes_per_s)}, {format_seconds(link.latency_s)}"
+
+
+def _years(number: float) -> str:
+    return f"{number:.3g} year{'' if number == 1 else 's'}"

@@ -1,6 +1,7 @@
 """`hetsim plan`: limits of time, what plans are ranked by, and hybrids found where they are worth it."""
 
 import json
+import re
 
 import pytest
 
@@ -71,6 +72,65 @@ def test_the_careful_rank_by_the_ninetieth_percentile(hetsim, scenario):
     assert careful["candidates"][0]["step_s"] >= bold["candidates"][0]["step_s"]
     assert "Nine times in ten" in careful["networks"][0]["explanation"][-1]
     assert careful["networks"][0]["chosen"] == careful["candidates"][0]["plan"]
+
+
+def test_a_wide_plan_is_outlined_and_told_in_full_once(hetsim, scenario):
+    wide = (
+        SCENARIO.replace("old: 2, new: 2", "old: 6, new: 6").replace("memory: 40", "memory: 400").replace("44 MiB", "1 GiB")
+    )
+    (hetsim.folder / "s.yaml").write_text(wide)
+    done = hetsim("plan", scenario)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    assert re.search(r"\d × (old|new)\[\d:\d\]", text)
+    first, _, full = text.partition("Plan 1 in full: ")
+    chosen = network_of(hetsim("plan", scenario, "--format", "json"))["chosen"]
+    assert chosen not in first
+    assert full.startswith(chosen)
+
+
+def test_what_is_not_known_of_a_plan_is_marked(hetsim, scenario):
+    """Layers keep nothing for their backwards, as far as is said; and shares go beyond what was measured."""
+    unknown = SCENARIO.replace(", saved: 1 MiB", "").replace("global_batch: 64", "global_batch: 512")
+    (hetsim.folder / "s.yaml").write_text(unknown.replace("memory: 40", "memory: 400").replace("44 MiB", "1 GiB"))
+    measured = COSTS.replace("spread\n", "spread,provenance\n", 1)
+    for spread in ("0.3", "0.01"):
+        measured = measured.replace(f",{spread}\n", f",{spread},measured\n")
+    (hetsim.folder / "costs.csv").write_text(measured)
+    text = " ".join(hetsim("plan", scenario).stdout.split())
+    assert "≥ what layers keep for their backwards is not known" in text
+    assert "costs beyond all that was measured (new0 at " in text
+    first = json.loads(hetsim("plan", scenario, "--format", "json").stdout)["candidates"][0]
+    assert not first["activations_known"]
+    assert first["extrapolated"].startswith("new0 at ")
+
+
+def test_predictions_tell_the_memory_and_no_empty_columns(hetsim, scenario):
+    text = " ".join(hetsim("predict", scenario).stdout.split())
+    assert "peak memory" in text
+    assert re.search(r"MiB of 4[04]\.0 MiB", text)
+    assert "measured" not in text
+    assert "error" not in text
+
+
+def test_a_plan_has_a_page(hetsim, scenario):
+    assert hetsim("plan", scenario, "-q").returncode == 0
+    (run,) = hetsim.runs()
+    page = (hetsim.folder / "runs" / run / "report.html").read_text()
+    assert "This is a prediction" in page
+    assert "Plans considered" in page
+    assert page.count("<svg") >= 3
+    assert hetsim("report", f"runs/{run}").stdout.strip() == f"runs/{run}/report.html"
+
+
+def test_plans_are_objects_for_notebooks(scenarios):
+    import hetsim as package
+
+    (found,) = package.plans(scenarios / "textbook.yaml").values()
+    frame = found.to_frame()
+    assert frame["plan"][0] == str(found.result.chosen.plan)
+    assert (frame["low_s"] <= frame["step_s"]).all()
+    assert found._repr_html_().startswith("<table")
 
 
 PRICED = SCENARIO.replace(

@@ -1,9 +1,12 @@
 """Small clusters, chains and cost tables for the planner's tests, drawn or written down."""
 
+from itertools import combinations, pairwise, permutations, product
+
 from hypothesis import strategies as st
 
 from hetsim.costs import LOSS, STEP, CostModel, CostTable, LayerCost
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
+from hetsim.plan import Stage
 from hetsim.schedule import make_schedule
 from hetsim.simulator import price, solve
 from hetsim.workload import Chain, Layer, Training
@@ -89,3 +92,19 @@ def problems(draw, *, most_devices=4, most_layers=4, most_batch=8, limited=True,
             ]
     training = Training(batch, draw(st.sampled_from(["sgd", "adamw"])))
     return CostModel(chain, cluster, CostTable("net", tuple(rows))), training
+
+
+def arrangements(names, layers):
+    """Every way to make replicas of some of `names`, cut anywhere: tuples of stages."""
+    for used in range(1, len(names) + 1):
+        for order in permutations(names, used):
+            for breaks in (c for n in range(used) for c in combinations(range(1, used), n)):
+                rows = [order[a:b] for a, b in pairwise((0, *breaks, used))]
+                if sorted(rows) != rows or max(map(len, rows)) > layers:
+                    continue
+                cuts = [[(0, *c, layers) for c in combinations(range(1, layers), len(row) - 1)] for row in rows]
+                for chosen in product(*cuts):
+                    yield tuple(
+                        tuple(Stage(name, a, b) for name, (a, b) in zip(row, pairwise(cut), strict=True))
+                        for row, cut in zip(rows, chosen, strict=True)
+                    )

@@ -1,17 +1,17 @@
 """The joint search against every hybrid there is, and its parts against listing all that they choose from."""
 
 from dataclasses import replace
-from itertools import combinations, pairwise, permutations, product
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planner_cases import problems, recurrence, simple_costs
+from planner_cases import arrangements, problems, recurrence, simple_costs
 
 from hetsim.hardware import Link
 from hetsim.memory import memory_use
-from hetsim.plan import Plan, Replica, Stage
+from hetsim.plan import Plan, Replica
 from hetsim.planner.drafting import proposals
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.joint import JointSearch
@@ -39,26 +39,12 @@ def run(costs, training, gap=0.0, most=2000):
     return search, best[0]
 
 
-def ways_to_replicate(names, layers):
-    """Every way to make two replicas or more of some of `names`, at least one of several stages: tuples of stages."""
-    for used in range(3, len(names) + 1):
-        for order in permutations(names, used):
-            for breaks in (c for n in range(1, used) for c in combinations(range(1, used), n)):
-                rows = [order[a:b] for a, b in pairwise((0, *breaks, used))]
-                if sorted(rows) != rows or max(map(len, rows)) < 2 or max(map(len, rows)) > layers:
-                    continue
-                cuts = [[(0, *c, layers) for c in combinations(range(1, layers), len(row) - 1)] for row in rows]
-                for chosen in product(*cuts):
-                    yield tuple(
-                        tuple(Stage(name, a, b) for name, (a, b) in zip(row, pairwise(cut), strict=True))
-                        for row, cut in zip(rows, chosen, strict=True)
-                    )
-
-
 def all_hybrids(costs, training):
     """Every plan of the searched kind that fits the memory."""
     names = [device.name for device in costs.cluster.devices]
-    for rows in ways_to_replicate(names, len(costs.chain)):
+    for rows in arrangements(names, len(costs.chain)):
+        if len(rows) < 2 or max(map(len, rows)) < 2:
+            continue
         for shares in product(range(1, training.global_batch + 1), repeat=len(rows)):
             if sum(shares) != training.global_batch:
                 continue

@@ -214,7 +214,7 @@ def test_limits_that_exclude_each_other_are_an_error_with_the_nearest_plan():
 @pytest.mark.parametrize(
     ("objective", "where", "what"),
     [
-        (Objective(step_s=0.001), "limit step", "the limit is 1.00 ms a step, and no plan is under 23.8 ms"),
+        (Objective(step_s=0.001), "limit step", "the limit is 1.00 ms a step, and no plan is under 24.0 ms a step"),
         (
             Objective("money", money_per_million=1.0),
             "limit money_per_million",

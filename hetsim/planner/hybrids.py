@@ -1,0 +1,84 @@
+"""The family of hybrids: drafts of the joint search are made into plans, and drafts near the best of them are tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+
+from hetsim.costs import CostModel
+from hetsim.plan import Plan, Replica
+from hetsim.planner.drafting import proposals
+from hetsim.planner.families import WORTH_A_LOOK, BestStep, Effort, Family, Take, check_length, closed
+from hetsim.planner.hybrid_problem import HybridProblem
+from hetsim.planner.joint import JointSearch
+from hetsim.planner.neighbours import neighbours
+from hetsim.planner.teams import Draft
+from hetsim.planner.watch import Watch
+from hetsim.scenario.types import Search
+from hetsim.workload import Training
+
+FAR = 1.1
+"""A plan whose step is more than so many times the best one is not tried under another schedule."""
+
+
+def hybrids(
+    costs: CostModel, training: Training, search: Search, take: Take, best_s: BestStep, watch: Watch, effort: Effort
+) -> Family:
+    """Several replicas, one of them of several stages. Raises InputError where the chain is too long to price all of its stages."""
+    check_length(costs)
+    counts = tuple(sorted({1, *search.microbatches}))
+    problem = HybridProblem(costs, training, search.sizes(training.global_batch), counts)
+    if not problem.tables or not problem.shapes or len(costs.cluster.devices) < 3:
+        return Family("hybrids", float("inf"))
+    found, drafts = JointSearch(problem), _Drafts(problem, search, take, best_s)
+    for draft in found.run(best_s, effort.gap, effort.replicas, watch):
+        watch.report("hybrids", best_s(), found.bound_s)
+        drafts.evaluate(draft)
+    if found.bound_s < best_s() / (1 + effort.gap):
+        drafts.improve(effort.neighbours, watch)
+    # A replica that is cut exactly, for one number of microbatches, settles no case: all are ruled out together, or none is.
+    return closed(Family("hybrids", found.bound_s, found.considered), best_s(), effort.gap)
+
+
+@dataclass
+class _Drafts:
+    """Drafts that are evaluated, each as all plans that it can become."""
+
+    problem: HybridProblem
+    search: Search
+    take: Take
+    best_s: BestStep
+    best: Draft = ()
+    """The one with the shortest step."""
+
+    step_s: float = float("inf")
+    """Its step."""
+
+    _seen: set[Plan] = field(default_factory=set)
+
+    def evaluate(self, draft: Draft) -> None:
+        """Take the plans of `draft` that may be as good as the best."""
+        hopeless: set[tuple[Replica, ...]] = set()
+        for proposal in proposals(self.problem, draft, self.search.plain_schedules):
+            plan = proposal.plan
+            if proposal.objective_s > WORTH_A_LOOK * self.best_s() or plan in self._seen or plan.replicas in hopeless:
+                continue
+            self._seen.add(plan)
+            step_s = self.take(proposal)
+            if step_s < self.step_s:
+                self.step_s, self.best = step_s, draft
+            if FAR * self.best_s() < step_s < float("inf"):
+                hopeless.add(plan.replicas)  # another schedule will not make up for that
+
+    def improve(self, most: int, watch: Watch) -> None:
+        """Go from the best draft to better ones near it, until none is, or `most` were tried."""
+        left = most
+        while left and self.best and not watch.over:
+            before = self.best
+            for draft in islice(neighbours(self.problem, before), left):
+                left -= 1
+                self.evaluate(draft)
+                if self.best is not before or watch.over:
+                    break
+            if self.best is before:
+                return
