@@ -20,6 +20,12 @@ from hetsim.workload import Training
 FAR = 1.1
 """A plan whose step is more than so many times the best one is not tried under another schedule."""
 
+MANY_ACTIONS = 2000
+"""Plans of so many forwards and backwards take long to evaluate: only those are that are expected to be better."""
+
+IMPROVING_ACTIONS = 20_000
+"""So many forwards and backwards are evaluated of plans near the best: of large plans fewer."""
+
 
 def hybrids(
     costs: CostModel, training: Training, search: Search, take: Take, best_s: BestStep, watch: Watch, effort: Effort
@@ -54,6 +60,9 @@ class _Drafts:
     step_s: float = float("inf")
     """Its step."""
 
+    actions: int = 0
+    """Forwards and backwards of the plans that were evaluated."""
+
     _seen: set[Plan] = field(default_factory=set)
 
     def evaluate(self, draft: Draft) -> None:
@@ -61,9 +70,12 @@ class _Drafts:
         hopeless: set[tuple[Replica, ...]] = set()
         for proposal in proposals(self.problem, draft, self.search.plain_schedules):
             plan = proposal.plan
-            if proposal.objective_s > WORTH_A_LOOK * self.best_s() or plan in self._seen or plan.replicas in hopeless:
+            actions = sum(2 * replica.microbatches * len(replica.stages) for replica in plan.replicas)
+            worth = WORTH_A_LOOK if actions < MANY_ACTIONS else 1.0
+            if proposal.objective_s > worth * self.best_s() or plan in self._seen or plan.replicas in hopeless:
                 continue
             self._seen.add(plan)
+            self.actions += actions
             step_s = self.take(proposal)
             if step_s < self.step_s:
                 self.step_s, self.best = step_s, draft
@@ -71,14 +83,14 @@ class _Drafts:
                 hopeless.add(plan.replicas)  # another schedule will not make up for that
 
     def improve(self, most: int, watch: Watch) -> None:
-        """Go from the best draft to better ones near it, until none is, or `most` were tried."""
-        left = most
+        """Go from the best draft to better ones near it, until none is, or `most` were tried, or `IMPROVING_ACTIONS` evaluated."""
+        left, enough = most, self.actions + IMPROVING_ACTIONS
         while left and self.best and not watch.over:
             before = self.best
             for draft in islice(neighbours(self.problem, before), left):
                 left -= 1
                 self.evaluate(draft)
-                if self.best is not before or watch.over:
+                if self.best is not before or watch.over or self.actions > enough:
                     break
-            if self.best is before:
+            if self.best is before or self.actions > enough:
                 return

@@ -39,10 +39,10 @@ PATIENCE = 60
 LEAST_PROGRESS = 0.005
 """By how much, relative, it has to have come nearer."""
 
-ALIKE = 24
+ALIKE = 60
 """Ways to make all replicas alike that are looked at."""
 
-DISAPPOINTING = 5
+DISAPPOINTING = 12
 """So many in a row that were no better than what was known are enough."""
 
 ASSUMED = 3
@@ -258,7 +258,8 @@ class JointSearch:
                 cut = KnownCut(way.row, grid, found.cut, self.problem.training.global_batch // grid.microbatch)
                 team = Team(self._known.add(way.size, cut), -1, way.replicas)
                 yield (team,)
-                yield from self._filled_up(team, way.row)
+                if found.high_s < best_s():
+                    yield from self._filled_up(team, way.row)
             in_vain = in_vain + 1 if best_s() >= before_s else 0
 
     def _filled_up(self, team: Team, row: int) -> Iterator[Draft]:

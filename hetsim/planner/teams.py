@@ -105,13 +105,18 @@ def alike(problem: HybridProblem) -> list[Alike]:
     usage = problem.usage[: len(problem.shapes)]
     room = np.array(problem.available) // np.maximum(usage, 1)
     number = np.where(usage > 0, room, sum(problem.available)).min(axis=1)
+    exchange_s = {
+        int(holders): problem.longest_exchange_s(Others(int(holders))) for holders in np.unique(number) if holders > 1
+    }
     ways = []
     for size, table in enumerate(problem.tables):
         counts = -(-problem.training.global_batch // (np.maximum(number, 1) * table.grid.microbatch))
         at = np.minimum(np.searchsorted(table.counts, counts), len(table.counts) - 1)
         low_s = table.least_s[np.arange(len(usage)), at]
         there = np.flatnonzero((number > 1) & (counts > 1) & np.isfinite(low_s))
-        ways += [Alike(float(low_s[row]), int(row), size, int(counts[row]), int(number[row])) for row in there]
+        for row in there:
+            least_s = max(float(low_s[row]), exchange_s[int(number[row])])
+            ways.append(Alike(least_s, int(row), size, int(counts[row]), int(number[row])))
     return sorted(ways)
 
 
