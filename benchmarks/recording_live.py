@@ -34,7 +34,7 @@ def main() -> int:
     add_option(parser)
     options = parser.parse_args()
     session = Session(options.scenario, None, Path("runs/costs"))
-    lines = ["| network | plan | with | without | ratio of medians |", "|---|---|---|---|---|"]
+    lines = ["| network | plan | with | without | median of ratios |", "|---|---|---|---|---|"]
     for spec in session.scenario.networks:
         requests = [
             RunRequest(f"{text}{'' if recorded else ', unrecorded'}", Plan.parse(text), recorded)

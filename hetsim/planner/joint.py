@@ -13,7 +13,7 @@ assumed in ranges, which are divided where T cannot be ruled out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -24,7 +24,7 @@ from hetsim.planner.known import Known, KnownCut, Others
 from hetsim.planner.packing import relaxed
 from hetsim.planner.replica_split import ReplicaSplit
 from hetsim.planner.stage_costs import Floats, Ints
-from hetsim.planner.teams import NEAR, SURE, Draft, Team, alike, columns_of, packed
+from hetsim.planner.teams import NEAR, SURE, Alike, Draft, Team, alike, columns_of, packed
 from hetsim.planner.watch import Watch
 
 WORTH_DIVIDING = 1.1
@@ -246,11 +246,20 @@ class JointSearch:
             most[rows[too_many], size] = counts[too_many] - 1
 
     def _alike_drafts(self, best_s: Callable[[], float], watch: Watch) -> Iterator[Draft]:
-        """Replicas that are all alike, the most promising first."""
+        """Replicas that are all alike, the most promising first: those that exchange soonest, then those that compute soonest."""
+        ways, tried = alike(self.problem), set[Alike]()
+        for order in (ways, sorted(ways, key=lambda way: way.computing_s)):
+            fresh = [way for way in order[:ALIKE] if way not in tried]
+            tried.update(fresh)
+            yield from self._alike_of(fresh, best_s, watch)
+
+    def _alike_of(self, ways: Sequence[Alike], best_s: Callable[[], float], watch: Watch) -> Iterator[Draft]:
         in_vain = 0
-        for way in alike(self.problem)[:ALIKE]:
-            if watch.over or way.low_s >= best_s() or in_vain == DISAPPOINTING:
+        for way in ways:
+            if watch.over or in_vain == DISAPPOINTING:
                 return
+            if way.low_s >= best_s():
+                continue
             before_s, grid = best_s(), self.problem.tables[way.size].grid
             self.solved += 1
             found = ReplicaSplit(grid, way.microbatches, way.replicas).best(self.problem.shapes[way.row], best_s())

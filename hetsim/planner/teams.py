@@ -88,7 +88,10 @@ class Alike:
     """A way to make the batch of alike replicas."""
 
     low_s: float
-    """The step takes no less."""
+    """The step takes no less: by the exchange of its gradients, wherever that lies, too."""
+
+    computing_s: float
+    """The step takes no less, without any exchange."""
 
     row: int
     """Of the shape."""
@@ -115,8 +118,9 @@ def alike(problem: HybridProblem) -> list[Alike]:
         low_s = table.least_s[np.arange(len(usage)), at]
         there = np.flatnonzero((number > 1) & (counts > 1) & np.isfinite(low_s))
         for row in there:
-            least_s = max(float(low_s[row]), exchange_s[int(number[row])])
-            ways.append(Alike(least_s, int(row), size, int(counts[row]), int(number[row])))
+            computing_s = float(low_s[row])
+            least_s = max(computing_s, exchange_s[int(number[row])])
+            ways.append(Alike(least_s, computing_s, int(row), size, int(counts[row]), int(number[row])))
     return sorted(ways)
 
 
