@@ -20,8 +20,9 @@ from hetsim.workload import Training
 FAR = 1.1
 """A plan whose step is more than so many times the best one is not tried under another schedule."""
 
-MANY_ACTIONS = 2000
-"""Plans of so many forwards and backwards take long to evaluate: only those are that are expected to be better."""
+WORTH_OF_MANY = ((2_000, 1.0), (10_000, 0.97))
+"""(forwards and backwards, what a look is worth from so many on): large plans take long to evaluate, and are expected to take less
+than they do."""
 
 IMPROVING_ACTIONS = 20_000
 """So many forwards and backwards are evaluated of plans near the best: of large plans fewer."""
@@ -71,7 +72,7 @@ class _Drafts:
         for proposal in proposals(self.problem, draft, self.search.plain_schedules):
             plan = proposal.plan
             actions = sum(2 * replica.microbatches * len(replica.stages) for replica in plan.replicas)
-            worth = WORTH_A_LOOK if actions < MANY_ACTIONS else 1.0
+            worth = min([WORTH_A_LOOK, *(worth for many, worth in WORTH_OF_MANY if actions >= many)])
             if proposal.objective_s > worth * self.best_s() or plan in self._seen or plan.replicas in hopeless:
                 continue
             self._seen.add(plan)
