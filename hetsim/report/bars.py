@@ -45,7 +45,9 @@ def comparison_figure(cases: Sequence[CaseRow], title: str) -> Figure:
             axes = f.add_axes(figure, left_in, top_in + panel_in, width_in, row_in * len(mine))
             _compare(axes, mine, network, width_in)
             top_in += panel_in + row_in * len(mine) + foot_in
-        f.add_legend(figure, [("predicted, 90 % interval", f.FORWARD), ("measured, interval of the median", f.BACKWARD)])
+        ran = any(case.measured_s is not None for case in cases)
+        measured = [("measured, interval of the median", f.BACKWARD)] if ran else []
+        f.add_legend(figure, [("predicted, 90 % interval", f.FORWARD), *measured])
     return figure
 
 

@@ -78,7 +78,7 @@ def panels_figure(panels: Sequence[Panel], title: str, notes: Sequence[str]) -> 
     heights = [group[-1].top + 1 if group else 1 for group in rows]
     row_in = min(0.46, max(0.2, 5.0 / sum(heights)))
     longest = max((len(row.device) for group in rows for row in group), default=0)
-    left_in = f.MARGIN_IN + f.LETTER_IN * max(longest, 4)
+    left_in = f.MARGIN_IN + f.LETTER_IN * max(longest, 4) + 0.1
     note_lines = [line for note in notes for line in textwrap.wrap(note, 128)]
     top_in = 0.4 + 0.15 * len(note_lines)
     panel_in = 0.45

@@ -45,7 +45,7 @@ def split_figure(plan: Plan, layers: Sequence[str], title: str) -> Figure:
     named = len(layers) <= _MOST_LAYER_NAMES
     lines = textwrap.wrap(str(plan), 128)
     top_in = 0.8 + 0.15 * len(lines)
-    foot_in = 0.25 + (0.055 * max(map(len, layers)) if named else 0.2)
+    foot_in = 0.25 + max(0.2, 0.06 * max(map(len, layers)) if named else 0.0)
     left_in = f.MARGIN_IN + f.LETTER_IN * max(map(len, tops)) + 0.15
     layers_in = 0.64 * (_WIDTH_IN - left_in)
     shares_left_in = left_in + layers_in + 0.35
