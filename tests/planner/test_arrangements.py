@@ -1,13 +1,15 @@
 """Small problems: what is chosen equals the best of all plans that there are, listed one by one."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 from hypothesis import given, settings
-from planner_cases import arrangements, problems, recurrence, simple_costs
+from planner_cases import FREE_LINK, arrangements, problems, recurrence, simple_costs
 
+from hetsim.costs import CostModel
 from hetsim.errors import InfeasibleError
-from hetsim.hardware import Link
+from hetsim.hardware import Device, DeviceType, Link, Node
 from hetsim.memory import memory_use
 from hetsim.plan import Plan, Replica
 from hetsim.planner import Effort, search
@@ -103,3 +105,33 @@ def test_only_few_are_listed():
     assert not Arrangements(many, Training(8), SPACE).are_few(20_000)
     assert Arrangements(few, Training(8), SPACE).are_few(100), "alike devices are told apart by nothing"
     assert not Arrangements(few, Training(8), SPACE).are_few(10)
+
+
+def test_a_device_that_nothing_is_priced_on_takes_no_part():
+    priced = simple_costs({"a": [0.01] * 4}, ["a"] * 2)
+    strange = Device("strange", "x", "host")
+    node = replace(priced.cluster.nodes[0], devices=(*priced.cluster.devices, strange))
+    types = {**priced.cluster.device_types, "x": DeviceType("x")}
+    cluster = replace(priced.cluster, nodes=(node,), device_types=types)
+    costs = CostModel(priced.chain, cluster, priced.table)
+    chosen = search(costs, Training(4), SPACE, recurrence(costs), effort=Effort(gap=0.0)).chosen
+    assert "strange" not in chosen.plan.devices
+    assert chosen.step_s == pytest.approx(search(priced, Training(4), SPACE, recurrence(priced)).chosen.step_s)
+
+
+def test_rings_of_four_go_round_in_every_order_where_it_matters():
+    """Which wires a ring crosses depends on the order of its replicas, from four on and over several nodes."""
+    costs = simple_costs({"a": [0.01] * 2}, ["a"] * 5)
+    devices = costs.cluster.devices
+    homes = (
+        Node("one", devices[:2], FREE_LINK),
+        Node("two", devices[2:3], FREE_LINK),
+        Node("three", devices[3:], FREE_LINK),
+    )
+    apart = CostModel(costs.chain, replace(costs.cluster, nodes=homes), costs.table)
+    plan = Plan.parse("a0[0:1] > a1[1:2] 2/2 | a2[0:2] 2/1 | a3[0:2] 2/1 | a4[0:2] 2/1")
+    assert len(list(Arrangements(costs, Training(8), SPACE)._in_orders(plan.replicas))) == 1
+    found = list(Arrangements(apart, Training(8), SPACE)._in_orders(plan.replicas))
+    assert len(set(found)) == 6
+    assert all(set(replicas) == set(plan.replicas) for replicas in found)
+    assert len(list(Arrangements(apart, Training(8), SPACE)._in_orders(plan.replicas[:3]))) == 1
