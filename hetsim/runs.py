@@ -47,14 +47,7 @@ LOG = "log.txt"
 
 _FORMAT = "hetsim run"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_UNWRITABLE = (
-    *_FULL,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.ENAMETOOLONG,
-)
+_UNWRITABLE = (*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
 """What the system says when it is the folder's fault that a file cannot be written."""
 
 _PACKAGES = ("torch", "simpy", "numpy")
@@ -211,12 +204,8 @@ class RunWriter:
         try:
             self.path, self.directory = _claim(base, name)
         except OSError as error:
-            if error.errno in _FULL:
-                raise _not_written(base, error) from None
-            help_ = "Name another folder for runs"
-            raise RunDirectoryError(
-                Problem(str(base), f"cannot make a run directory here: {error.strerror}", help_)
-            ) from None
+            what = f"cannot make a run directory here: {error.strerror}"
+            raise _kind_of(error)(Problem(str(base), what, "Name another folder for runs")) from None
 
     def __enter__(self) -> Self:
         return self
@@ -290,8 +279,11 @@ class RunWriter:
 
 def _not_written(place: Path, error: OSError) -> RunDirectoryError:
     what = f"cannot be written: {error.strerror or described(error)}"
-    kind = NoRoomError if error.errno in _FULL else RunDirectoryError
-    return kind(Problem(str(error.filename or place), what, "Make room there, or name another folder for runs"))
+    return _kind_of(error)(Problem(str(error.filename or place), what, "Make room there, or name another folder for runs"))
+
+
+def _kind_of(error: OSError) -> type[RunDirectoryError]:
+    return NoRoomError if error.errno in _FULL else RunDirectoryError
 
 
 def _claim(base: Path, name: str) -> tuple[Path, Path]:

@@ -114,3 +114,8 @@ class CostTable:
 
     notes: tuple[str, ...] = field(default=())
     """Comment lines of the file: where the figures come from."""
+
+    @property
+    def has_measured_links(self) -> bool:
+        """Whether messages or exchanges were timed between single devices."""
+        return any(row.operation in ("send_recv", "all_reduce") for row in self.transfers)

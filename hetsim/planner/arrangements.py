@@ -18,11 +18,11 @@ import numpy as np
 
 from hetsim.costs import CostModel
 from hetsim.plan import PlainScheduleName, Plan, Replica, Stage
-from hetsim.planner.exchange_floor import ExchangeFloor
 from hetsim.planner.families import BestStep, Effort, Family, Take, closed
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.kinds import Kind, kinds_of
 from hetsim.planner.known import Others
+from hetsim.planner.pipelines import grids_of
 from hetsim.planner.replica_split import value_s
 from hetsim.planner.result import Proposal
 from hetsim.planner.shortest_cut import Cut
@@ -147,7 +147,7 @@ class Arrangements:
     def _sorts(self) -> list[list[str]]:
         """Devices that are alike in all that plans depend on; none that nothing is priced on."""
         cluster, priced = self.costs.cluster, {kind.device_type for kind in self._kinds}
-        all_single = cluster.is_wired or bool(self.costs.table.transfers)  # whose links differ, or are measured one by one
+        all_single = cluster.is_wired or self.costs.table.has_measured_links  # each has links of its own
         found: dict[tuple[str, ...], list[str]] = {}
         for device in cluster.devices:
             if device.type in priced:
@@ -232,14 +232,7 @@ class Arrangements:
     @cached_property
     def _pipelines(self) -> dict[int, StageGrid]:
         """By number of microbatches of a replica that has the whole batch."""
-        batch, counts = self.training.global_batch, [1] if "model_parallel" in self.search.strategies else []
-        counts += [count for count in self.search.microbatches if count > 1 and "pipeline" in self.search.strategies]
-        floor = ExchangeFloor(self.costs)
-        return {
-            count: StageGrid(self.costs, self.training, self._kinds, batch // count, floor, pipelined=count > 1)
-            for count in dict.fromkeys(counts)
-            if batch % count == 0
-        }
+        return grids_of(self.costs, self.training, self.search.pipeline_counts)
 
     # --- plans -------------------------------------------------------------------------------------------------------
 

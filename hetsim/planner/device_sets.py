@@ -207,8 +207,7 @@ class SetSearch:
     @cached_property
     def _is_plain(self) -> bool:
         """Whether links are given as one for each node and one for the network, and no device has one of its own."""
-        cluster, transfers = self.costs.cluster, self.costs.table.transfers
-        return not cluster.is_wired and not any(row.operation in ("send_recv", "all_reduce") for row in transfers)
+        return not self.costs.cluster.is_wired and not self.costs.table.has_measured_links
 
     @cached_property
     def _floor(self) -> SpendingFloor:

@@ -34,6 +34,16 @@ MOST_SHAPES = 6000
 """Where there are more, neither are some shorter ones."""
 
 
+def grids_of(costs: CostModel, training: Training, counts: Sequence[int]) -> dict[int, StageGrid]:
+    """By number of microbatches that the whole batch is cut into, of those that divide it: what stages cost."""
+    kinds, floor, batch = kinds_of(costs), ExchangeFloor(costs), training.global_batch
+    return {
+        count: StageGrid(costs, training, kinds, batch // count, floor, pipelined=count > 1)
+        for count in counts
+        if batch % count == 0
+    }
+
+
 @dataclass
 class PipelineSearch:
     """The search over one problem."""
@@ -116,11 +126,7 @@ class PipelineSearch:
 
     @cached_property
     def _grids(self) -> dict[int, StageGrid]:
-        floor, batch = ExchangeFloor(self.costs), self.training.global_batch
-        return {
-            count: StageGrid(self.costs, self.training, self.kinds, batch // count, floor, pipelined=count > 1)
-            for count in self.usable
-        }
+        return grids_of(self.costs, self.training, self.usable)
 
     def _cases(self, goal_s: float) -> Iterator[tuple[float, int, Shape, int]]:
         """Every shape with every number of microbatches that may be possible, with the least step it may have.

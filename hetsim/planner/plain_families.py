@@ -71,9 +71,7 @@ def pipelines(
 ) -> Family:
     """One replica of several stages. Raises InputError where the chain is too long to price all of its stages."""
     check_length(costs)
-    counts = [1] if "model_parallel" in search.strategies else []
-    if "pipeline" in search.strategies:
-        counts += [count for count in dict.fromkeys(search.microbatches) if count > 1]
+    counts = search.pipeline_counts
     found = PipelineSearch(costs, training, counts, search.plain_schedules)
     if not found.shapes:
         there = len(costs.cluster.devices), len(costs.chain)

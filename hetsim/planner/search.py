@@ -55,17 +55,14 @@ def search(
     named = baselines(costs, training, search)
     baseline_rows = [row for baseline in named if (row := _best_of(baseline, evaluations, race, rejections)) is not None]
     steps = search_steps(costs, training, search, race, watch, effort)
-    families = steps.families
     propose_of_one_type(costs, training, search, race, watch)
-    bound = bound_s = _bound_of_all_s(steps.bound_s, costs, training, search)
-    sets = SetSearch(costs, training, search, paid, evaluations, watch, effort) if paid is not None else None
-    if sets is not None and race.best_s < float("inf"):
+    bound_s = _bound_of_all_s(steps.bound_s, costs, training, search)
+    sets = None
+    if paid is not None and race.best_s < float("inf"):
+        sets = SetSearch(costs, training, search, paid, evaluations, watch, effort)
         sets.run(bound_s)
-        bound = sets.bound
-        families = [*families, _family(sets)]
-    if search.has_variants and evaluations.best_known is not None:
-        tried = Variants(costs, search, evaluations, watch).run()
-        families = [*families, Family("variants", 0.0, tried, tried)]
+    bound = sets.bound if sets is not None else bound_s
+    families = [*steps.families, *_of_sets(sets), *_of_variants(costs, search, evaluations, watch)]
     rejections += [rejection for family in families for rejection in family.rejections]
     ranked = evaluations.ranked(1 if watch.over else SETTLED)
     if not ranked:
@@ -119,13 +116,23 @@ def _checked(tariff: Tariff | None, search: Search) -> Tariff | None:
     return tariff
 
 
-def _family(sets: SetSearch) -> Family:
-    """The sets of devices, as a family beside those of plans."""
+def _of_variants(costs: CostModel, search: Search, evaluations: Evaluations, watch: Watch) -> list[Family]:
+    """The variants of good plans, which are tried, as a family; none where none are searched."""
+    if not search.has_variants or evaluations.best_known is None:
+        return []
+    tried = Variants(costs, search, evaluations, watch).run()
+    return [Family("variants", 0.0, tried, tried)]
+
+
+def _of_sets(sets: SetSearch | None) -> list[Family]:
+    """The sets of devices, as a family beside those of plans; none where none were searched."""
+    if sets is None:
+        return []
     rejections = []
     if sets.impossible:
         detail = "no plan on them keeps the limits"
         rejections.append(Rejection("sets of devices", "limits", detail, sets.impossible))
-    return Family("sets of devices", sets.bound, sets.considered, sets.solved, rejections, sets.left_open)
+    return [Family("sets of devices", sets.bound, sets.considered, sets.solved, rejections, sets.left_open)]
 
 
 def _best_of(baseline: Baseline, evaluations: Evaluations, race: Race, rejections: list[Rejection]) -> Candidate | None:

@@ -102,6 +102,13 @@ class Search:
         """Whether plans are varied that the searches find."""
         return "interleaved" in self.schedules or self.exchanges != ("ring",)
 
+    @property
+    def pipeline_counts(self) -> tuple[int, ...]:
+        """Numbers of microbatches of one pipeline; 1 is plain model parallelism."""
+        counts = [1] if "model_parallel" in self.strategies else []
+        counts += [count for count in self.microbatches if count > 1 and "pipeline" in self.strategies]
+        return tuple(dict.fromkeys(counts))
+
     def sizes(self, global_batch: int) -> tuple[int, ...]:
         """Those sizes of which the batch has two or more."""
         every = self.microbatch_samples or tuple(2**n for n in range(MOST_DOUBLINGS + 1))
