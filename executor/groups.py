@@ -8,6 +8,7 @@ from datetime import timedelta
 import torch.distributed as dist
 
 from hetsim.hardware import Cluster
+from hetsim.hardware.transport import let_operations_preempt
 
 
 class Groups:
@@ -27,6 +28,7 @@ class Groups:
             cuda = all(self._cluster.type_of(device).backend == "cuda" for device in devices)
             ranks = sorted(self._ranks[device] for device in devices)
             self._made[key] = dist.new_group(ranks, self._timeout, "nccl" if cuda else "gloo")
+            let_operations_preempt()
         return self._made[key]
 
     def pair(self, devices: Sequence[str]) -> tuple[dist.ProcessGroup, dist.ProcessGroup]:
