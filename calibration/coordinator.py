@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 from calibration.fingerprint import fingerprint
 from calibration.keys import network_key
@@ -21,7 +21,7 @@ from calibration.store import SampleStore, digest
 from calibration.table import Closing, Conditions, closing, conditions, cost_table
 from calibration.turns import representatives, sharing, turns
 from calibration.workers import Workers
-from hetsim.costs import CostTable, Operation
+from hetsim.costs import CostTable
 from hetsim.costs.files import write_layer_costs, write_transfer_costs
 from hetsim.economics import Power
 from hetsim.scenario.types import Scenario
@@ -120,7 +120,13 @@ class Calibration:
 
     def missing_links(self) -> bool:
         """Whether the links have still to be timed."""
-        return len(self._scenario.cluster.devices) > 1 and self._link_key() not in self._store
+        if len(self._scenario.cluster.devices) < 2:
+            return False
+        timed = self._rows("links")
+        return any(
+            not set(wanted) <= {size for row in timed for size in row["sizes"][what]}
+            for what, wanted in self._link_sizes().items()
+        )
 
     def missing_runtime(self) -> bool:
         """Whether nobody has looked yet at what the runtime takes beside the layers."""
@@ -129,7 +135,8 @@ class Calibration:
     def keep_runtime(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep what was seen of the runtime: rows with operation, group, size_bytes and seconds."""
         with self._store.locked():
-            self._store.add(self._runtime_key(), {"kind": "runtime", "fingerprint": self._prints, "transfers": rows})
+            about = {"kind": "runtime", "places": self._places(), "fingerprint": self._prints}
+            self._store.add(self._runtime_key(), {**about, "transfers": rows})
         self.write_tables()
 
     def measure(
@@ -168,7 +175,9 @@ class Calibration:
     def measured(self, network: str) -> Measured:
         """All that is on file for `network` under today's fingerprints."""
         points = [row for row in self._rows("layers") if row["network_key"] == self._network_key(network)]
-        transfers = [transfer for kind in ("links", "runtime") for row in self._rows(kind) for transfer in row["transfers"]]
+        rows = [transfer for kind in ("links", "runtime") for row in self._rows(kind) for transfer in row["transfers"]]
+        # Links are timed again where a network needs other sizes; of what was timed twice, the latest counts.
+        transfers = {(row["operation"], *row["group"], row["size_bytes"]): row for row in rows}.values()
         alone, crowd = (
             [row for row in self._rows(kind) if row["network_key"] == self._network_key(network)]
             for kind in ("alone", "crowd")
@@ -288,7 +297,9 @@ class Calibration:
             commands = {name: {**common, "rank": rank} for rank, name in enumerate(names)}
             results = workers.ask(commands, lambda _name, told: report(told["what"]))
         transfers = _merge_stamps(row for name in names for row in results[name])
-        self._store.add(self._link_key(), {"kind": "links", "fingerprint": self._prints, "transfers": transfers})
+        sizes = self._link_sizes()
+        about = {"kind": "links", "places": self._places(), "sizes": sizes, "fingerprint": self._prints}
+        self._store.add(digest("links", self._places(), sizes, self._prints), {**about, "transfers": transfers})
 
     def _link_sizes(self) -> dict[str, list[int]]:
         sends: set[int] = set()
@@ -317,7 +328,7 @@ class Calibration:
 
     def _is_current(self, row: Mapping[str, Any]) -> bool:
         if row["kind"] in ("links", "runtime"):
-            return bool(row["key"] == (self._link_key() if row["kind"] == "links" else self._runtime_key()))
+            return bool(row["fingerprint"] == self._prints and row.get("places") == self._places())
         return bool(row["fingerprint"] == self._prints.get(row["device_type"]))
 
     def _layer_key(self, network: str, device_type: str, microbatch: int, point: Point) -> str:
@@ -326,14 +337,12 @@ class Calibration:
         what = (self._network_key(network), device_type, self._prints[device_type], microbatch, point.in_flight)
         return digest(kind, *crowd, *what)
 
-    def _link_key(self) -> str:
-        return digest("links", self._places(), self._prints, self._link_sizes(), list(get_args(Operation)))
-
     def _runtime_key(self) -> str:
         return digest("runtime", self._places(), self._prints)
 
-    def _places(self) -> list[tuple[str, tuple[int, ...]]]:
-        return [(device.name, device.cores) for device in self._scenario.cluster.devices]
+    def _places(self) -> list[list[Any]]:
+        """What links lie between, as JSON has it: each device's name and cores."""
+        return [[device.name, list(device.cores)] for device in self._scenario.cluster.devices]
 
     def _network_key(self, network: str) -> str:
         return network_key(self._specs[network], self._scenario.seed)
