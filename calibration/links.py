@@ -24,7 +24,7 @@ from calibration.repeats import agreed, repeats, warmed_up_s
 from hetsim.costs import Operation
 from hetsim.hardware.clocks import Clocks
 from hetsim.hardware.identity import host_identity
-from hetsim.hardware.transport import let_operations_preempt
+from hetsim.hardware.transport import for_exchanges
 from hetsim.units import format_bytes
 
 Stamps = list[tuple[int, int]]
@@ -67,7 +67,6 @@ def time_links(
     """
     backend = "gloo" if device.type == "cpu" else "nccl"
     dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=len(names), timeout=LONGEST)
-    let_operations_preempt()
     try:
         rows = []
         for a, b in combinations(range(len(names)), 2):
@@ -80,9 +79,9 @@ def time_links(
                     for source, target in ((a, b), (b, a)):
                         operation: Operation = "post_send" if rank == source else "post_receive"
                         rows.append(_row(operation, [device_type], size, _posting(rank, source, target, size, device)))
-        clocks = Clocks(host_identity(), None if backend == "gloo" else _new_group(backend="gloo"))
+        clocks = Clocks(host_identity(), None if backend == "gloo" else dist.new_group(backend="gloo"))
         for members in reduce_groups(len(names)):
-            group = _new_group(members)
+            group = _exchanging(members)
             clocks.compare()
             dist.barrier()
             if rank in members:
@@ -93,13 +92,13 @@ def time_links(
                         stamps = _collective(prepare, size, device, group)
                         common = [(start + clocks.ahead_ns, end + clocks.ahead_ns) for start, end in stamps]
                         rows.append(_row(operation, devices, size, common))
-        alone = [_new_group([member]) for member in range(len(names))][rank]
+        alone = [_exchanging([member]) for member in range(len(names))][rank]
         for turn in turns or [range(len(names))]:
             dist.barrier()
             if rank in turn:
                 rows += _packing_rows(alone, device, device_type)
         apart = list(turns[0]) if turns else list(range(len(names)))
-        group = _new_group(apart)
+        group = _exchanging(apart)
         if rank in apart:
             rows += beside.rows(beside.time_beside(apart, group, send_bytes, reduce_bytes, device, report), device_type)
         dist.barrier()
@@ -108,10 +107,10 @@ def time_links(
         dist.destroy_process_group()
 
 
-def _new_group(ranks: Sequence[int] | None = None, backend: str | None = None) -> dist.ProcessGroup:
-    """As torch makes it, its threads scheduled as in a run."""
-    group: dist.ProcessGroup = dist.new_group(None if ranks is None else list(ranks), backend=backend)
-    let_operations_preempt()
+def _exchanging(ranks: Sequence[int]) -> dist.ProcessGroup:
+    """A group of `ranks`, made as those are that exchange gradients."""
+    with for_exchanges():
+        group: dist.ProcessGroup = dist.new_group(list(ranks))
     return group
 
 

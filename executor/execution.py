@@ -79,7 +79,7 @@ def make_execution(
     schedule = job.schedule(number)
     plan = schedule.plan
     neighbours = {replica: Neighbours(*groups.pair(replica.devices)) for replica in plan.replicas}
-    shared = {segment: groups.of(segment.devices) for segment in segments(plan, job.chain) if len(plan.replicas) > 1}
+    shared = {segment: groups.exchanging(segment.devices) for segment in segments(plan, job.chain) if len(plan.replicas) > 1}
     place = place_of(plan.replicas, name)
     if place is None:
         return None

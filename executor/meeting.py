@@ -18,7 +18,6 @@ from executor.job import Job
 from hetsim.errors import Problem, RunError
 from hetsim.hardware.clocks import Clocks
 from hetsim.hardware.identity import host_identity, identity, piece
-from hetsim.hardware.transport import let_operations_preempt
 
 START_MARGIN_NS = 1_000_000
 """How far ahead the common start of a step is set: longer than the news of it takes to reach every rank."""
@@ -55,7 +54,6 @@ class Meeting:
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=self.timeout)
-        let_operations_preempt()
         device, device_type = job.cluster.device(name), job.cluster.type_of(name)
         mine = Introduction(name, host_identity(), piece(device, device_type), identity(device, device_type))
         told: list[Introduction] = [mine] * dist.get_world_size()

@@ -163,10 +163,16 @@ class _Stage(PipelineStage):
         super().__init__(module, stage, count, device, group=group)
         self._exchange = exchange
         self._recorder = recorder
+        self._microbatch = 0
 
     def forward_one_chunk(self, fwd_chunk_id: int, *arguments: Any, **keywords: Any) -> Any:
-        self._recorder.begin(Action(self.stage_index, Kind.FORWARD, fwd_chunk_id))
-        outputs = super().forward_one_chunk(fwd_chunk_id, *arguments, **keywords)
+        self._microbatch = fwd_chunk_id
+        return super().forward_one_chunk(fwd_chunk_id, *arguments, **keywords)
+
+    def forward_maybe_with_nosync(self, *arguments: Any, **keywords: Any) -> Any:
+        """The module's forward alone: what the runtime does around it stands between two computations, as it does for messages."""
+        self._recorder.begin(Action(self.stage_index, Kind.FORWARD, self._microbatch))
+        outputs = super().forward_maybe_with_nosync(*arguments, **keywords)  # type: ignore[no-untyped-call]
         if not self.is_last:
             self._recorder.end()
         return outputs
@@ -210,7 +216,10 @@ def _runtime(stages: Sequence[PipelineStage], microbatches: int, loss: Loss, *, 
     kind = getattr(schedules, "_PipelineScheduleRuntime", None)
     runtime = kind(list(stages), n_microbatches=microbatches, loss_fn=loss, scale_grads=scale_grads) if kind else None
     needed = ("_comp_type_to_function_map", "_prepare_schedule_with_comms", "fwd_recv_ops", "bwd_recv_ops", "step")
-    if missing := [name for name in needed if not hasattr(runtime, name)]:
+    missing = [name for name in needed if not hasattr(runtime, name)]
+    if not hasattr(PipelineStage, "forward_maybe_with_nosync"):
+        missing.append("forward_maybe_with_nosync")
+    if missing:
         raise RunError(
             f"torch {torch.__version__} cannot run schedules as torch {TRIED_VERSION} does: "
             f"its pipelining runtime lacks {', '.join(missing)}; install torch {TRIED_VERSION}"

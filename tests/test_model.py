@@ -106,6 +106,14 @@ def test_a_message_keeps_its_device_busy_for_what_a_real_pipeline_showed():
     assert quick.handle_send_s("f", 3000) == pytest.approx(0.003), "never less than the call"
 
 
+def test_a_message_takes_longer_where_a_real_pipeline_showed_that_its_receiver_waits():
+    told = TransferCost("hand_over", ("slow",), 2000, 0.004)
+    bare, whole = costs_of(), costs_of(transfers=(TransferCost("send_recv", ("f", "s"), 1000, 0.01), told))
+    assert whole.send_s("f", "s", 1000) == pytest.approx(0.014)
+    assert whole.send_s("s", "f", 1000) == pytest.approx(0.01), "of the receiver's type nothing was told"
+    assert bare.send_s("f", "s", 1000) == costs_of(transfers=(told,)).send_s("f", "s", 1000), "a link that nobody timed"
+
+
 def test_a_step_begins_as_a_run_does_and_each_tensor_of_a_bucket_takes_its_own():
     begin = TransferCost("begin", ("fast",), 1000, 0.02)
     assert costs_of(transfers=(begin,)).step_overhead_s("f") == pytest.approx(0.02)

@@ -7,8 +7,9 @@ pipeline. So that no plan is fitted that is then predicted, the network is one o
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -16,13 +17,14 @@ from typing import Any
 
 from hetsim.cli.progress import progress
 from hetsim.cli.session import Session
+from hetsim.costs import CostModel
 from hetsim.costs.table import Operation
 from hetsim.errors import CalibrationError, RankError
 from hetsim.hardware import Cluster
 from hetsim.plan import Plan
 from hetsim.scenario.types import NetworkSpec
 from hetsim.schedule import Action, Kind
-from hetsim.timeline import Timeline
+from hetsim.timeline import Span, Timeline
 from hetsim.workload import Training
 
 WIDTH, DEPTH = 512, 8
@@ -64,10 +66,17 @@ def measure_runtime(session: Session, *, quiet: bool) -> None:
             seed=session.scenario.seed,
             on_progress=lambda p: report(p.name, p.step, p.steps),
         )
-    types = {device.name: device.type for device in session.scenario.cluster.devices}
+    cluster = session.scenario.cluster
+    types = {device.name: device.type for device in cluster.devices}
     results = results_in(logs)
     timelines = [timeline for number in range(len(plans)) for timeline in results.timelines(number)]
-    session.calibration.keep_runtime(handling_rows(timelines, types))
+    table = session.calibration.measured(session.scenario.networks[0].name).table
+    costs = CostModel(session.built_chain(spec), cluster, table)
+
+    def at_rest_s(source: str, target: str) -> float:
+        return costs.send_s(source, target, MESSAGE_BYTES) - costs.post_send_s(source, MESSAGE_BYTES)
+
+    session.calibration.keep_runtime(handling_rows(timelines, types, at_rest_s))
 
 
 @contextmanager
@@ -95,34 +104,64 @@ def probe_plans(cluster: Cluster) -> list[Plan]:
     return plans
 
 
-def handling_rows(timelines: list[Timeline], types: Mapping[str, str]) -> list[dict[str, Any]]:
+def handling_rows(
+    timelines: list[Timeline], types: Mapping[str, str], at_rest_s: Callable[[str, str], float]
+) -> list[dict[str, Any]]:
     """What was seen in `timelines`, by operation and device type: rows as those of timed links.
 
-    A message is handled in a gap between two computations in which nothing else is posted; a step is begun by the time that the
-    first stage begins to compute. `types`: device -> its type.
+    A message is handled in a gap between two computations in which nothing else is posted. It is handed over between the end of
+    what made it and the start of what waited for it, less what handling it takes its sender and what it takes between devices at
+    rest. A step is begun by the time that the first stage begins to compute. `types`: device -> its type; `at_rest_s`: (source,
+    target) -> seconds of the probe's message behind the call that posts it.
     """
     found: dict[tuple[Operation, str], list[float]] = defaultdict(list)
+    waits: dict[tuple[str, str], list[float]] = defaultdict(list)
     for timeline in timelines:
-        backwards = (span for span in timeline.spans if span.kind is Kind.BACKWARD)
-        last = max(backwards, key=lambda span: Action.parse(span.action).stage).device
+        first, last = _ends(timeline)
         for operation, seconds in _gaps(timeline, last):
             found[operation, types[last]].append(seconds)
-        first = min((span for span in timeline.spans if span.kind is Kind.FORWARD), key=lambda span: span.start_ns)
-        found["begin", types[first.device]].append(first.start_ns / 1e9)
+        waits[last, first] += _waits(timeline, first, last)
+        found["begin", types[first]].append(_computed(timeline, first)[0].start_ns / 1e9)
+    for (source, target), seen_s in waits.items():
+        if handled_s := found["handle_send", types[source]]:
+            known_s = statistics.median(handled_s) + at_rest_s(source, target)
+            found["hand_over", types[target]] += [max(0.0, seconds - known_s) for seconds in seen_s]
     return [
         {"operation": operation, "group": [kind], "size_bytes": MESSAGE_BYTES, "seconds": seconds}
         for (operation, kind), seconds in found.items()
+        if seconds
+    ]
+
+
+def _ends(timeline: Timeline) -> tuple[str, str]:
+    """The devices of the first and of the last stage."""
+    stages = {Action.parse(span.action).stage: span.device for span in timeline.spans if span.kind is Kind.FORWARD}
+    return stages[min(stages)], stages[max(stages)]
+
+
+def _computed(timeline: Timeline, device: str) -> list[Span]:
+    """What `device` computed, in order."""
+    return sorted((s for s in timeline.spans if s.device == device and s.kind in _COMPUTED), key=lambda span: span.start_ns)
+
+
+def _waits(timeline: Timeline, first: str, last: str) -> list[float]:
+    """Seconds from the end of each backward of the last stage to the start of that of the first, where this one had nothing else
+    to do."""
+    made_ns = {Action.parse(s.action).item: s.end_ns for s in _computed(timeline, last) if s.kind is Kind.BACKWARD}
+    return [
+        (after.start_ns - made_ns[item]) / 1e9
+        for before, after in pairwise(_computed(timeline, first))
+        if after.kind is Kind.BACKWARD and before.end_ns <= made_ns[item := Action.parse(after.action).item]
     ]
 
 
 def _gaps(timeline: Timeline, device: str) -> list[tuple[Operation, float]]:
     """What is handled by itself between two computations of `device`, and the seconds from the end of one to the start of the
     next."""
-    mine = [span for span in timeline.spans if span.device == device]
-    computed = sorted((span for span in mine if span.kind in _COMPUTED), key=lambda span: span.start_ns)
+    posts = [span for span in timeline.spans if span.device == device and span.kind in _HANDLED]
     gaps: list[tuple[Operation, float]] = []
-    for before, after in pairwise(computed):
-        posted = [_HANDLED[s.kind] for s in mine if s.kind in _HANDLED and before.end_ns <= s.start_ns <= after.start_ns]
+    for before, after in pairwise(_computed(timeline, device)):
+        posted = [_HANDLED[span.kind] for span in posts if before.end_ns <= span.start_ns <= after.start_ns]
         if len(posted) == 1 and after.kind is not Kind.UPDATE:
             gaps.append((posted[0], (after.start_ns - before.end_ns) / 1e9))
     return gaps

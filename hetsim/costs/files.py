@@ -54,6 +54,7 @@ _GROUPS: dict[Operation, tuple[int, float, str]] = {
     "post_receive": (1, 1, "one device type"),
     "handle_send": (1, 1, "one device type"),
     "handle_receive": (1, 1, "one device type"),
+    "hand_over": (1, 1, "one device type"),
     "begin": (1, 1, "one device type"),
     "beside_send": (1, 1, "one device type"),
     "beside_receive": (1, 1, "one device type"),

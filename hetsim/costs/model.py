@@ -235,7 +235,7 @@ class CostModel:
         measured = self._transfer("send_recv", tuple(sorted((source[0], target[0]))))
         if measured is None or len(source) > 1 or len(target) > 1:
             return traffic
-        return traffic.taking(measured.at(size_bytes).seconds)
+        return traffic.taking(measured.at(size_bytes).seconds + self.hand_over_s(target[0]))
 
     def reduce_s(self, devices: Sequence[str], size_bytes: int) -> float:
         """Seconds of an all-reduce of `size_bytes` over `devices`: measured, else a ring over their links."""
@@ -274,6 +274,12 @@ class CostModel:
     def handle_receive_s(self, device: str, size_bytes: int) -> float:
         """The same of a receive that is posted."""
         return self._handling_s("handle_receive", "post_receive", device, size_bytes)
+
+    def hand_over_s(self, device: str) -> float:
+        """Seconds that a message for which `device` waits takes in a pipeline, beyond what it takes between devices at rest;
+        0 where not measured."""
+        seen = self._one_size("hand_over", self._type_of[device])
+        return seen.seconds if seen is not None else 0.0
 
     def beside_send_s(self, device: str, size_bytes: int) -> float:
         """Seconds by which sending a message lengthens the computation beside it; 0 where not measured."""

@@ -42,6 +42,7 @@ Operation = Literal[
     "post_receive",
     "handle_send",
     "handle_receive",
+    "hand_over",
     "begin",
     "beside_send",
     "beside_receive",
@@ -49,8 +50,9 @@ Operation = Literal[
 ]
 """What a transfer row times: one message to a neighbour; a sum over a group, and its like, by the bytes of the whole; or what a
 device's own processor spends: on packing gradients into a bucket, and on each tensor in it; on handing a message over and on
-posting a receive, the bare call and all that stands between two computations of a real pipeline; on beginning a step; and how much
-longer it computes beside a message that it sends or receives, or beside a sum."""
+posting a receive, the bare call and all that stands between two computations of a real pipeline; on a message that it waits for,
+beyond what that takes between devices at rest; on beginning a step; and how much longer it computes beside a message that it sends
+or receives, or beside a sum."""
 
 
 @dataclass(frozen=True, slots=True)

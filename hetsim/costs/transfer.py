@@ -44,6 +44,7 @@ _HOSTS_OWN: Final[tuple[Operation, ...]] = (
     "post_receive",
     "handle_send",
     "handle_receive",
+    "hand_over",
     "begin",
     "bucket_tensor",
 )

@@ -42,9 +42,35 @@ def test_gaps_with_one_posting_are_told_by_what_is_posted():
         Span("b0", Kind.SEND_B, "1SEND_B1", 1710, 1800),
         Span("b0", Kind.UPDATE, "1UPDATE", 1900, 2000),
     ]
-    rows = {row["operation"]: row for row in handling_rows([Timeline.of(spans)], {"a0": "a", "b0": "b"})}
+    timelines, types = [Timeline.of(spans)], {"a0": "a", "b0": "b"}
+    rows = {row["operation"]: row for row in handling_rows(timelines, types, lambda _source, _target: 0.0)}
     assert rows["handle_receive"]["seconds"] == pytest.approx([30e-9])
     assert rows["handle_send"]["seconds"] == pytest.approx([70e-9])
     assert rows["begin"]["seconds"] == pytest.approx([200e-9])
     assert (rows["begin"]["group"], rows["handle_send"]["group"]) == (["a"], ["b"])
     assert all(row["size_bytes"] == MESSAGE_BYTES for row in rows.values())
+
+
+def test_a_message_is_handed_over_from_the_end_of_what_made_it_to_the_start_of_what_waited_for_it():
+    """Gradients 0 and 1 are waited for: 90 and 100 after the backwards that made them; those of 2 come while `a0` computes.
+
+    Handling takes the sender 20, and 30 are what the message takes between devices at rest.
+    """
+    made = [
+        Span("b0", Kind.BACKWARD, "1B0", 100, 200),
+        Span("b0", Kind.SEND_B, "1SEND_B0", 205, 260),
+        Span("b0", Kind.FORWARD, "1F1", 220, 300),
+        Span("b0", Kind.BACKWARD, "1B1", 310, 400),
+        Span("b0", Kind.BACKWARD, "1B2", 410, 600),
+    ]
+    waited = [
+        Span("a0", Kind.FORWARD, "0F2", 100, 180),
+        Span("a0", Kind.BACKWARD, "0B0", 290, 350),
+        Span("a0", Kind.BACKWARD, "0B1", 500, 700),
+        Span("a0", Kind.BACKWARD, "0B2", 701, 800),
+    ]
+    at_rest = {("b0", "a0"): 30e-9}
+    rows = handling_rows([Timeline.of([*made, *waited])], {"a0": "a", "b0": "b"}, lambda *pair: at_rest[pair])
+    (row,) = (row for row in rows if row["operation"] == "hand_over")
+    assert (row["group"], row["size_bytes"]) == (["a"], MESSAGE_BYTES)
+    assert row["seconds"] == pytest.approx([40e-9, 50e-9])
