@@ -1,11 +1,14 @@
 """Times what communication takes from the computation beside it. Runs inside a worker, in its process group.
 
-On a CPU the transport's threads work on the cores that compute; on an accelerator a collective takes some of its processors, and
-both share the way to memory. So a fixed piece of work is timed with and without an operation in flight, in alternation.
+On a processor whose cores all compute, the transport's threads take their turns on them: what an operation costs the computation is
+the processor time of those threads, which the system tells to the nanosecond. On an accelerator a collective takes some of its
+processors, and both share the way to memory: there a fixed piece of work is timed with and without an operation in flight, in
+alternation.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +24,7 @@ WIDTH = 256
 """Of the matrices whose product is the work."""
 
 MOST_REPEATS = 25
+
 WORK_OVER_TRANSFER = 3
 """The work takes so many times as long as the operation alone, so that all of the operation falls beside it."""
 
@@ -88,9 +92,12 @@ class _Bench:
         self._product_s = min(self._work_s(10) for _ in range(10)) / 10
 
     def extra_s(self, size_bytes: int, start: Start) -> list[float]:
-        """What the work takes longer with the operation that `start` begins in flight, by repeat."""
+        """What computing takes longer with the operation that `start` begins in flight, by repeat."""
         value = torch.ones(max(1, size_bytes // 4), device=self._device)
         alone_s = min(self._transfer_s(value, start) for _ in range(5))
+        if self._device.type == "cpu" and _all_cores_compute():
+            repeats = agreed(alone_s, MOST_REPEATS, self._device, self._group)
+            return [self._taken_s(value, start) for _ in range(repeats)]
         products = max(4, round(WORK_OVER_TRANSFER * alone_s / self._product_s))
         extra_s = []
         for _ in range(agreed(2 * WORK_OVER_TRANSFER * alone_s, MOST_REPEATS, self._device, self._group)):
@@ -105,6 +112,17 @@ class _Bench:
             value.fill_(1.0)  # sums of sums would overflow
             extra_s.append(with_s - without_s)
         return extra_s
+
+    def _taken_s(self, value: torch.Tensor, start: Start) -> float:
+        """Processor time that the operation takes of this process, beside that of the thread which starts it and waits for it."""
+        dist.barrier(self._group)
+        before_s = _others_s()
+        work = start(value)
+        if work is not None:
+            work.wait()
+        taken_s = _others_s() - before_s
+        value.fill_(1.0)
+        return taken_s
 
     def _transfer_s(self, value: torch.Tensor, start: Start) -> float:
         dist.barrier(self._group)
@@ -128,6 +146,16 @@ class _Bench:
     def _settle(self) -> None:
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
+
+
+def _all_cores_compute() -> bool:
+    """Whether this process may use no more cores than it computes on, so that its other threads have none of their own."""
+    return hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) <= torch.get_num_threads()
+
+
+def _others_s() -> float:
+    """Processor time of all other threads of this process so far."""
+    return time.process_time() - time.thread_time()
 
 
 def rows(found: dict[tuple[str, int], list[float]], device_type: str) -> list[dict[str, Any]]:

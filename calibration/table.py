@@ -11,6 +11,7 @@ from typing import Any
 
 from calibration.statistics import summarise
 from hetsim.costs import ALONE, CANARY, CONTEXT, CROWD, STEP, WORKSPACE, CostTable, LayerCost, TransferCost
+from hetsim.costs.gathered import FEW_IN_FLIGHT
 
 CANARY_SPREAD = 0.02
 """What two timings minutes apart still differ by when both are brought to one speed: what repeated calibrations showed."""
@@ -130,14 +131,15 @@ def _layer_costs(row: Mapping[str, Any], correction: float = 1.0, accumulation_s
     """One row a layer. Noise of single layers cancels in a stage, so each carries the spread of the whole step.
 
     One optimizer over all layers has less overhead than one for each, so its time is divided in proportion to theirs, and so is
-    what adding to gradients takes: both go through the parameters. With several microbatches in flight, all backwards but the
-    first have added to gradients, which is taken off. All times but `accumulation_s` are multiplied by `correction`.
+    what adding to gradients takes: both go through the parameters. With several microbatches in flight, the backwards have
+    added to gradients, all but the first where all count, which is taken off. All times but `accumulation_s` are multiplied by
+    `correction`.
     """
     updates_s = {name: _median(layer["update_s"]) for name, layer in row["layers"].items()}
     whole_update_s = sum(updates_s.values())
     shares = {name: update_s / whole_update_s if whole_update_s else 0.0 for name, update_s in updates_s.items()}
     added_s = {name: share * (accumulation_s or 0.0) for name, share in shares.items()}
-    adding = 1 - 1 / row["in_flight"]
+    adding = 1.0 if 1 < row["in_flight"] <= FEW_IN_FLIGHT else 1 - 1 / row["in_flight"]
     whole = summarise(row["marked_s"])
     scale = _median(row["whole_update_s"]) / whole_update_s if row["whole_update_s"] and whole_update_s else 1.0
     spread = whole.spread if math.isfinite(whole.spread) else 1.0

@@ -8,6 +8,7 @@ autograd are as in training; nothing is synchronised inside a step.
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hetsim.costs.gathered import FEW_IN_FLIGHT
 from hetsim.hardware.footprint import PeakWatch
 from hetsim.models.intake import run_layers
 from hetsim.models.network import DTYPES, Network
@@ -26,6 +28,9 @@ STANDING_RATE = 1e-12
 
 COPIES = 5
 """Timings of bringing a batch to the device."""
+
+IN_TURN = 4
+"""Forwards and backwards that are timed in turn, where few microbatches are in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,28 @@ class Footprint:
 
     context_bytes: int | None
     """What the process takes beside the network and its optimizer; None where nobody can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A forward or a backward of a marked step."""
+
+    forward: bool
+    counts: bool = True
+
+
+def pipeline_order(in_flight: int) -> list[Work]:
+    """What a marked step does with up to `in_flight` microbatches in flight, in this order.
+
+    With few, as 1F1B does in its middle, whose forwards and backwards are in turn: only these count. With more, as GPipe does: all
+    forwards, then all backwards.
+    """
+    if not 1 < in_flight <= FEW_IN_FLIGHT:
+        return [Work(forward=True)] * in_flight + [Work(forward=False)] * in_flight
+    begin = [Work(forward=True, counts=False)] * in_flight + [Work(forward=False, counts=False)]
+    return (
+        begin + [Work(forward=True), Work(forward=False)] * IN_TURN + [Work(forward=False, counts=False)] * (in_flight - 1)
+    )
 
 
 class Clock:
@@ -183,25 +210,31 @@ class InPlaceTimer:
         return backward_s
 
     def marked_step(self, inputs: Tensor, targets: Tensor, in_flight: int = 1) -> MarkedStep:
-        """One step of `in_flight` microbatches, all forward and then all backward, with a mark at every boundary.
+        """One step with up to `in_flight` microbatches in flight, in the order of `pipeline_order`, with a mark at every boundary.
 
-        Returns the mean over the microbatches.
+        Returns the mean over the microbatches that count.
         """
-        losses = [self._forward(inputs, targets) for _ in range(in_flight)]
-        for loss in losses:
-            self._clock.lap()
-            torch.autograd.backward(loss)
-            self._clock.mark()
+        losses: deque[Tensor] = deque()
+        order = pipeline_order(in_flight)
+        for work in order:
+            if work.forward:
+                losses.append(self._forward(inputs, targets))
+            else:
+                self._clock.lap()
+                torch.autograd.backward(losses.popleft())
+                self._clock.mark()
         self._clock.lap()
         for optimizer in self._optimizer_of:
             if optimizer is not None:
                 optimizer.step()
                 optimizer.zero_grad()
             self._clock.mark()
-        laps_s = self._clock.laps_s()
-        forward_s = _mean(laps_s[:in_flight])
-        backward_s = _mean(laps_s[in_flight:-1])
-        return self._parts(forward_s, backward_s, laps_s[-1])
+        *laps_s, update_s = self._clock.laps_s()
+        forward_s, backward_s = (
+            _mean([lap for lap, work in zip(laps_s, order, strict=True) if work.counts and work.forward == forward])
+            for forward in (True, False)
+        )
+        return self._parts(forward_s, backward_s, update_s)
 
     def _forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of one microbatch; marks after each layer and the loss, and hooks that will mark the backward."""

@@ -65,12 +65,13 @@ def test_one_optimizer_is_divided_as_many_were():
 
 
 def test_adding_to_gradients_is_divided_like_the_optimizer_and_taken_off_where_it_was_timed_along():
-    plain, pipelined = row(added_s=(0.02, 0.024, 0.9)), row(4, in_flight=4)
-    costs = costs_of(plain, pipelined)
+    """With few in flight only backwards count that have added to gradients, with many all, of which the first has not."""
+    costs = costs_of(row(added_s=(0.02, 0.024, 0.9)), row(4, in_flight=4), row(4, in_flight=8))
     assert (costs["a", 1].accumulate_s, costs["b", 1].accumulate_s) == pytest.approx((0.018, 0.006))
     assert costs[LOSS, 1].accumulate_s == 0.0
     assert costs["a", 1].backward_s == 0.2
-    assert costs["a", 4].backward_s == pytest.approx(0.2 - 3 / 4 * 0.018)
+    assert costs["a", 4].backward_s == pytest.approx(0.2 - 0.018)
+    assert costs["a", 8].backward_s == pytest.approx(0.2 - 7 / 8 * 0.018)
 
 
 def test_adding_to_gradients_is_not_known_where_no_point_tells():

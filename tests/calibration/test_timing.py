@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.timing import InPlaceTimer
+from calibration.timing import InPlaceTimer, pipeline_order
 from hetsim.models.network import Network
 from hetsim.workload import Training
 
@@ -44,7 +44,22 @@ def make_timer(*layers):
     return InPlaceTimer(network, Training(2), torch.device("cpu"), seed=0)
 
 
-@pytest.mark.parametrize("in_flight", [1, 3])
+def as_text(in_flight):
+    """The order of a marked step; what does not count in small letters."""
+    letters = ["F" if work.forward else "B" for work in pipeline_order(in_flight)]
+    return "".join(
+        letter if work.counts else letter.lower() for letter, work in zip(letters, pipeline_order(in_flight), strict=True)
+    )
+
+
+def test_few_microbatches_are_timed_in_turn_as_1f1b_has_them_and_many_as_gpipe():
+    assert as_text(1) == "FB"
+    assert as_text(2) == "ffb" + "FB" * 4 + "b"
+    assert as_text(4) == "ffffb" + "FB" * 4 + "bbb"
+    assert as_text(8) == "F" * 8 + "B" * 8
+
+
+@pytest.mark.parametrize("in_flight", [1, 3, 5])
 def test_each_layer_gets_its_own_time(in_flight):
     timer = make_timer(Sleepy(0.02, 0.05, learns=True), Sleepy(0.04, 0.01, learns=True), Sleepy(0.001, 0.03, learns=True))
     step = timer.marked_step(*timer.batch(2), in_flight)
