@@ -17,7 +17,7 @@ from hetsim.hardware.identity import identity
 from hetsim.hardware.reach import command_on, is_remote
 from hetsim.plain import from_plain, to_plain
 
-METHOD = 9
+METHOD = 10
 """Raised when the way of timing changes, so that old and new timings are not mixed."""
 
 PATIENCE_S = 120.0

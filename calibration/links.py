@@ -29,6 +29,8 @@ from hetsim.units import format_bytes
 
 Stamps = list[tuple[int, int]]
 Call = Callable[[], object]
+Ways = tuple[dist.ProcessGroup, dist.ProcessGroup]
+"""Two groups of all ranks: messages of one do not wait for those of the other."""
 
 PACKED_WIDTH = 512
 PACKED_LAYERS = (1, 4, 16)
@@ -69,12 +71,13 @@ def time_links(
     dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=len(names), timeout=LONGEST)
     try:
         rows = []
+        ways = dist.new_group(backend=backend), dist.new_group(backend=backend)
         for a, b in combinations(range(len(names)), 2):
             for size in send_bytes:
                 dist.barrier()
                 report(f"messages of {format_bytes(size)} between {names[a]} and {names[b]}")
                 if rank in (a, b):
-                    stamps = _ping_pong(rank, a, b, size, device)
+                    stamps = _ping_pong(rank, a, b, size, device, ways)
                     rows.append(_row("send_recv", [names[a], names[b]], size, stamps))
                     for source, target in ((a, b), (b, a)):
                         operation: Operation = "post_send" if rank == source else "post_receive"
@@ -126,30 +129,62 @@ def _tensor(size: int, device: torch.device) -> torch.Tensor:
     return torch.randn(max(1, size // 4), device=device)
 
 
-def _ping_pong(rank: int, a: int, b: int, size: int, device: torch.device) -> Stamps:
+class _Volley:
+    """A message to and fro between two ranks, each awaited by its receiver before it is sent, as those of a pipeline are."""
+
+    def __init__(self, rank: int, a: int, b: int, size: int, device: torch.device, ways: Ways) -> None:
+        """Rank `a` begins; `ways` are the groups of what it sends and of what comes back."""
+        self._begins = rank == a
+        self._partner = b if self._begins else a
+        self._out, self._back = ways if self._begins else ways[::-1]
+        self._message, self._answer = _tensor(size, device), _tensor(size, device)
+        self._device = device
+
+    def play(self, rounds: int) -> Stamps:
+        """Stamps of so many round trips, of half a trip each."""
+        stamps: Stamps = []
+        awaited = self._await()
+        for left in range(rounds - 1, -1, -1):
+            start = time.monotonic_ns()
+            sent = self._send() if self._begins else None
+            awaited.wait()
+            _settle(self._device)
+            stamps.append((start, start + (time.monotonic_ns() - start) // 2))
+            if left:
+                awaited = self._await()
+            (sent or self._send()).wait()
+        return stamps
+
+    def _await(self) -> dist.Work:
+        return _begun(dist.irecv(self._answer, self._partner, self._back))
+
+    def _send(self) -> dist.Work:
+        return _begun(dist.isend(self._message, self._partner, self._out))
+
+
+def _begun(work: dist.Work | None) -> dist.Work:
+    assert work is not None, "both ranks are in the group"
+    return work
+
+
+def _ping_pong(rank: int, a: int, b: int, size: int, device: torch.device, ways: Ways) -> Stamps:
     """Round trips between ranks `a` and `b`; only `a` has stamps, of half a round trip each."""
-    value = _tensor(size, device)
-
-    def once() -> tuple[int, int]:
-        start = time.monotonic_ns()
-        if rank == a:
-            dist.send(value, b)
-            dist.recv(value, b)
-        else:
-            dist.recv(value, a)
-            dist.send(value, a)
-        _settle(device)
-        return start, start + (time.monotonic_ns() - start) // 2
-
-    stamps = [once() for _ in range(_agreed_by_two(rank, a, b, size, once, device))]
+    volley = _Volley(rank, a, b, size, device, ways)
+    warm_s = min(2 * (end - start) / 1e9 for start, end in volley.play(4)[1:])
+    stamps = volley.play(_told_by_first(rank, a, b, repeats(warm_s, _most(size)), device))
     return stamps if rank == a else []
 
 
 def _agreed_by_two(rank: int, a: int, b: int, size: int, once: Call, device: torch.device) -> int:
     """After some turns to warm up: how often ranks `a` and `b` go on, as `a` finds."""
-    number = torch.tensor([repeats(warmed_up_s(once), _most(size))], device=device)
-    dist.send(number, b) if rank == a else dist.recv(number, a)
-    return int(number)
+    return _told_by_first(rank, a, b, repeats(warmed_up_s(once), _most(size)), device)
+
+
+def _told_by_first(rank: int, a: int, b: int, number: int, device: torch.device) -> int:
+    """The `number` of rank `a`, on both."""
+    told = torch.tensor([number], device=device)
+    dist.send(told, b) if rank == a else dist.recv(told, a)
+    return int(told)
 
 
 def _posting(rank: int, source: int, target: int, size: int, device: torch.device) -> Stamps:
