@@ -114,6 +114,17 @@ def test_a_message_takes_longer_where_a_real_pipeline_showed_that_its_receiver_w
     assert bare.send_s("f", "s", 1000) == costs_of(transfers=(told,)).send_s("f", "s", 1000), "a link that nobody timed"
 
 
+def test_an_exchange_takes_longer_at_the_end_of_a_real_step():
+    """1 kB takes 10 ms at rest, and 2 kB 20 ms; at the end of a step 2 kB took 30 ms, half as long again."""
+    at_rest = tuple(TransferCost("all_reduce", ("f", "s"), size, size / 1e5) for size in (1000, 2000))
+    seen = TransferCost("exchange", ("f", "s"), 2000, 0.03)
+    assert costs_of(transfers=at_rest).reduce_s(("f", "s"), 1000) == pytest.approx(0.01)
+    assert costs_of(transfers=(*at_rest, seen)).reduce_s(("f", "s"), 1000) == pytest.approx(0.015)
+    quick = costs_of(transfers=(*at_rest, replace(seen, seconds=0.01)))
+    assert quick.reduce_s(("f", "s"), 1000) == pytest.approx(0.01), "never less than at rest"
+    assert costs_of(transfers=(seen,)).reduce_s(("f", "s"), 1000) == costs_of().reduce_s(("f", "s"), 1000)
+
+
 def test_a_step_begins_as_a_run_does_and_each_tensor_of_a_bucket_takes_its_own():
     begin = TransferCost("begin", ("fast",), 1000, 0.02)
     assert costs_of(transfers=(begin,)).step_overhead_s("f") == pytest.approx(0.02)

@@ -48,6 +48,7 @@ _GROUPS: dict[Operation, tuple[int, float, str]] = {
     "all_gather": (2, math.inf, "two devices or more, as a;b;c"),
     "reduce_scatter": (2, math.inf, "two devices or more, as a;b;c"),
     "broadcast": (2, math.inf, "two devices or more, as a;b;c"),
+    "exchange": (2, 2, "two devices, as a;b"),
     "bucket": (1, 1, "one device type"),
     "bucket_tensor": (1, 1, "one device type"),
     "post_send": (1, 1, "one device type"),

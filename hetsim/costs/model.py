@@ -251,7 +251,7 @@ class CostModel:
         measured = self._transfer("all_reduce", tuple(sorted(devices))) if len(devices) == len(holders) else None
         if measured is None or how != Exchange():
             return phases
-        return ((phases[0][0].taking(measured.at(size_bytes).seconds),),)
+        return ((phases[0][0].taking(measured.at(size_bytes).seconds * self._exchange_factor),),)
 
     def bucket_s(self, device: str, size_bytes: int, tensors: int = 0) -> float:
         """Seconds that packing and unpacking a gradient bucket of so many tensors takes the device; 0 where not measured.
@@ -309,6 +309,16 @@ class CostModel:
 
     def _transfer(self, operation: Operation, group: tuple[str, ...]) -> Curve | None:
         return self._transfer_curves.get((operation, group))
+
+    @cached_property
+    def _exchange_factor(self) -> float:
+        """What an exchange was seen to take at the end of a real step, over what it takes between devices at rest; 1 at least."""
+        ratios = [1.0]
+        for row in self.table.transfers:
+            at_rest = self._transfer("all_reduce", row.group) if row.operation == "exchange" else None
+            if at_rest is not None:
+                ratios.append(row.seconds / at_rest.at(row.size_bytes).seconds)
+        return max(ratios)
 
     def _own_work_s(self, operation: Operation, device: str, size_bytes: int) -> float:
         measured = self._transfer(operation, (self._type_of[device],))

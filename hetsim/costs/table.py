@@ -36,6 +36,7 @@ Operation = Literal[
     "all_gather",
     "reduce_scatter",
     "broadcast",
+    "exchange",
     "bucket",
     "bucket_tensor",
     "post_send",
@@ -48,11 +49,11 @@ Operation = Literal[
     "beside_receive",
     "beside_reduce",
 ]
-"""What a transfer row times: one message to a neighbour; a sum over a group, and its like, by the bytes of the whole; or what a
-device's own processor spends: on packing gradients into a bucket, and on each tensor in it; on handing a message over and on
-posting a receive, the bare call and all that stands between two computations of a real pipeline; on a message that it waits for,
-beyond what that takes between devices at rest; on beginning a step; and how much longer it computes beside a message that it sends
-or receives, or beside a sum."""
+"""What a transfer row times: one message to a neighbour; a sum over a group, and its like, by the bytes of the whole; such a sum at
+the end of a real step, with what it makes the updates behind it take longer; or what a device's own processor spends: on packing
+gradients into a bucket, and on each tensor in it; on handing a message over and on posting a receive, the bare call and all that
+stands between two computations of a real pipeline; on a message that it waits for, beyond what that takes between devices at rest;
+on beginning a step; and how much longer it computes beside a message that it sends or receives, or beside a sum."""
 
 
 @dataclass(frozen=True, slots=True)
