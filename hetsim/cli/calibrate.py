@@ -86,9 +86,9 @@ def measure(session: Session, points: dict[str, list[Point]], budget_s: float, *
     """Measure what is missing of `points`, the links and the runtime, with a bar on stderr."""
     from calibration.coordinator import Effort
 
-    measure_runtime(session, quiet=quiet)
     with progress("calibrating", quiet=quiet) as report:
         session.calibration.measure(points, Effort(budget_s=budget_s), report)
+    measure_runtime(session, quiet=quiet)  # which compares with the links
 
 
 def _show_gaps(session: Session, points: dict[str, list[Point]], budget_s: float, output: OutputFormat) -> None:
