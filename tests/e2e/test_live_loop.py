@@ -106,7 +106,9 @@ def test_points_on_file_are_not_measured_again(hetsim, tmp_path):
     assert hetsim.json("calibrate", path, "--budget", "0.1") == first
     assert samples.read_bytes() == before
     assert hetsim.json("calibrate", path, "--dry-run")["points"] == []
-    samples.write_bytes(before[: before.rindex(b"\n", 0, -1) + 40])  # a kill in mid-run
+    points, _, probed = before[:-1].rpartition(b"\n")
+    assert b'"runtime"' in probed, "the probe comes last"
+    samples.write_bytes(points[: points.rindex(b"\n") + 40])  # a kill in mid-run
     again = hetsim.json("calibrate", path, "--dry-run")["points"]
     assert len(again) == 1
     hetsim.json("plan", path)
