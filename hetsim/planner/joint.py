@@ -2,10 +2,11 @@
 
 Whether a step of T seconds is possible is asked for one T after another, first just below the best plan, then for shorter ones.
 Within T a replica of a shape takes some number of samples at most, and the replicas together have to take the whole batch: a
-knapsack, whose linear relaxation gives each device a price in samples. T is ruled out when no replica of any shape takes more
-within T than its devices' prices, slack included (column generation; Gilmore & Gomory 1961). Bounds that cost next to nothing
-(`capacity`, `holdings`) settle that for most shapes; for the others the exact cut (`replica_split`) either rules it out or is a
-replica worth having, with which the prices are worked out anew. Replicas that are known are packed into plans (`teams`).
+knapsack, whose linear relaxation gives each device a price in samples. The links of nodes, which replicas share, have a
+price, too (`market`). Bounds that cost next to nothing (`capacity`, `holdings`) tell what may be hoped of each shape. T is ruled
+out when that does not make the batch. Otherwise the shapes on which it rests are looked at: the exact cut (`replica_split`) either
+takes more than its price, or less is hoped of the shape from then on; and the prices are worked out anew (column generation, from
+above; Gilmore & Gomory 1961). Replicas that are known are packed into plans (`teams`).
 
 How long an exchange of gradients takes at least depends on the number of replicas and on the single devices among them: both are
 assumed in ranges, which are divided where T cannot be ruled out.
@@ -15,16 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.known import Known, KnownCut, Others
-from hetsim.planner.packing import relaxed
+from hetsim.planner.market import Market
+from hetsim.planner.packing import Prices
 from hetsim.planner.replica_split import ReplicaSplit
-from hetsim.planner.stage_costs import Floats, Ints
-from hetsim.planner.teams import NEAR, SURE, Alike, Draft, Team, alike, columns_of, packed
+from hetsim.planner.stage_costs import Ints
+from hetsim.planner.teams import NEAR, SURE, Alike, Draft, Team, alike, packed
 from hetsim.planner.watch import Watch
 
 WORTH_DIVIDING = 1.1
@@ -48,8 +49,8 @@ DISAPPOINTING = 12
 ASSUMED = 3
 """Times that replicas are packed on what was assumed of the last ones."""
 
-WORTH_HAVING = 6
-"""Replicas that are found before the prices are worked out anew."""
+MOST_OF_ONE = 150
+"""Cuts that are looked for to answer one question."""
 
 
 @dataclass(slots=True)
@@ -136,18 +137,18 @@ class JointSearch:
         """Shapes, at each size of a microbatch."""
         return len(self.problem.shapes) * len(self.problem.tables)
 
-    @cached_property
-    def _places(self) -> Ints:
-        """[shape]: places in all."""
-        return np.array([sum(shape) for shape in self.problem.shapes], dtype=np.int64)
-
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _first_ranges(self) -> list[_Range]:
         most = min(sum(self.problem.available) - 1, self.problem.training.global_batch)  # one of them has two devices
         firsts = [2**power for power in range(1, most.bit_length())]
-        least_s = self.problem.least_s
-        return [_Range(first, min(most, 2 * first - 1), low_s=least_s, is_new=True) for first in firsts if first <= most]
+        rows = [_Range(first, min(most, 2 * first - 1), is_new=True) for first in firsts if first <= most]
+        return [self._above(row, self.problem.least_s) for row in rows]
+
+    def _above(self, part: _Range, low_s: float) -> _Range:
+        """`part`, in which no step is shorter than `low_s`, nor than the longest exchange."""
+        part.low_s = max(low_s, self.problem.longest_exchange_s(self._others(part)))
+        return part
 
     def _halves(self, part: _Range, step_s: float) -> list[_Range]:
         """Smaller problems that together are `part`; none where it is as small as it gets, or where even the most that could be
@@ -161,74 +162,74 @@ class JointSearch:
         if open_kinds := [kind for kind in part.alone if kind not in part.used]:
             kind = max(open_kinds, key=lambda kind: self.problem.curves[self.problem.kinds[kind].device_type].update_s)
             ways = [(part.banned | {kind}, part.used), (part.banned, part.used | {kind})]
-            return [_Range(part.fewest, part.most, *way, low_s=part.low_s) for way in ways]
+            return [self._above(_Range(part.fewest, part.most, *way), part.low_s) for way in ways]
         middle = (part.fewest + part.most) // 2
         ends = [(part.fewest, middle), (middle + 1, part.most)] if part.fewest < part.most else []
-        return [_Range(*end, part.banned, part.used, low_s=part.low_s) for end in ends]
+        return [self._above(_Range(*end, part.banned, part.used), part.low_s) for end in ends]
 
     def _ask(self, part: _Range, step_s: float) -> None:
         """Whether the batch can be taken within `step_s`: the part's bounds are moved accordingly."""
         others = self._others(part)
-        spare_s = step_s - self.problem.last_tensor_s(others)
-        if step_s <= self.problem.longest_exchange_s(others):
+        longest_s = self.problem.longest_exchange_s(others)
+        if step_s <= longest_s:
             part.low_s = max(part.low_s, step_s)
             return
-        cheap = np.array([table.most_microbatches(spare_s) for table in self.problem.tables]).T
-        most = self._known.limit(cheap, step_s, others)
+        spare_s = step_s - self.problem.last_tensor_s(others)
+        most = np.array([table.most_microbatches(spare_s) for table in self.problem.tables]).T
+        # The longest exchange begins when every replica has all microbatches forward through all stages.
+        passed = np.array([table.most_passed(step_s - longest_s) for table in self.problem.tables]).T
+        most = self._known.limit(np.minimum(most, np.minimum(passed, self._most_sent(step_s))), step_s, others)
         batch, low_s = self.problem.training.global_batch * SURE, step_s
+        market = Market(self.problem, self._known, others, part.banned, part.most, step_s)
+        found, enough = True, min(self._most_solved, self.solved + MOST_OF_ONE)
         while True:
-            alone = {kind: cost for kind, cost in self.problem.alone_at_least_s(others).items() if kind not in part.banned}
-            columns = columns_of(self.problem, self._known, others, alone, step_s)
-            prices, amounts = relaxed(
-                columns.capacities, columns.usage, self.problem.available, part.most, len(columns.cuts)
-            )
-            if prices.most >= batch:
-                used = np.flatnonzero(amounts[len(columns.cuts) :] > 0)
-                part.high_s, part.alone = step_s, tuple(columns.alone[column] for column in used)
-                return
-            limits = prices.raised(batch).of(self.problem.usage[: len(self.problem.shapes)], required=True)
-            low_s, found = self._price(most, limits, others, step_s, low_s)
-            if not found:
+            hoped, shapes = market.hoped(most)
+            if hoped.most < batch:
                 part.low_s = max(part.low_s, low_s)
                 return
-            if self.solved >= self._most_solved:
+            if found:
+                taken, alone = market.possible()
+                if taken >= batch:
+                    part.high_s, part.alone = step_s, alone
+                    return
+            low_s, found, fewer = self._look_at(shapes, most, hoped.scaled(batch), market, low_s)
+            if self.solved >= enough or not (found or fewer):
                 part.high_s = step_s  # for all that is known
                 return
 
-    def _price(self, most: Ints, limits: Floats, others: Others, step_s: float, low_s: float) -> tuple[float, int]:
-        """Look for replicas that take more than their price, some of `most` microbatches: how many were found, or not looked for,
-        and the step below which there are no others. `most` is lowered where there is none.
+    def _look_at(self, shapes: Ints, most: Ints, prices: Prices, market: Market, low_s: float) -> tuple[float, bool, bool]:
+        """See whether replicas of `shapes` take more than their price: the step below which others do not, whether any does, and
+        whether `most` was lowered.
 
         Those come first that take most beyond their price for each device.
         """
-        own = self.problem.own
-        excess = (most * own - limits[:, None]) / self.problem.usage[: len(self.problem.shapes)].sum(axis=1)[:, None]
-        least = np.where(self._places > 1, 2, 1)[:, None]  # a group alone may take its share at once
-        needed = np.maximum(least, np.floor(limits[:, None] * (1 + 1e-12) / own).astype(np.int64) + 1)
-        self._sift(most, needed, excess, others, step_s)
-        found = 0
-        for cell in np.argsort(-excess, axis=None, kind="stable"):
-            row, size = (int(place) for place in np.unravel_index(cell, excess.shape))
-            count = int(needed[row, size])
-            if excess[row, size] <= 0:
-                break
-            if count > most[row, size]:
-                continue
-            cut, low_s = self._try(row, size, count, most, others, step_s, low_s)
-            found += cut is not None
-            if found == WORTH_HAVING:
-                break
-            if self.solved >= self._most_solved:
-                return low_s, found + 1
-        return low_s, found
+        needed, excess = market.offers(most, prices)
+        before, found = most.copy(), False
+        self._sift(most, np.where(excess > 0, needed, 0), market)
+        for row in map(int, shapes):
+            for size in map(int, np.argsort(-excess[row], kind="stable")):
+                count, known = int(needed[row, size]), self._known.most(row, size, market.step_s, market.others)
+                if excess[row, size] <= 0 or self.solved >= self._most_solved:
+                    break
+                if known >= count:
+                    count = max(known + 1, (count + int(most[row, size]) + 1) // 2)
+                if count <= most[row, size]:
+                    cut, low_s = self._try(row, size, count, most, market, low_s)
+                    found = found or cut is not None
+        return low_s, found, bool((most < before).any())
+
+    def _most_sent(self, step_s: float) -> Ints:
+        """[shape, size]: microbatches whose messages a link carries."""
+        sizes = (table.grid.microbatch for table in self.problem.tables)
+        return np.array([self.problem.crossings.most_sent(size, step_s) for size in sizes]).T
 
     def _try(
-        self, row: int, size: int, count: int, most: Ints, others: Others, step_s: float, low_s: float
+        self, row: int, size: int, count: int, most: Ints, market: Market, low_s: float
     ) -> tuple[KnownCut | None, float]:
-        """A cut that takes so many microbatches within `step_s`, and `low_s`; where there is none, `most` is lowered."""
-        grid = self.problem.tables[size].grid
+        """A cut that takes so many microbatches within the step, and `low_s`; where there is none, `most` is lowered."""
+        grid, others = self.problem.tables[size].grid, market.others
         self.solved += 1
-        found = ReplicaSplit(grid, count, others.holders, others.devices).within(self.problem.shapes[row], step_s)
+        found = ReplicaSplit(grid, count, others.holders, others.devices).within(self.problem.shapes[row], market.step_s)
         if found.cut is None:
             most[row, size] = count - 1
             self._known.rule_out(row, size, count, found.low_s, others)
@@ -236,14 +237,15 @@ class JointSearch:
         cut = KnownCut(row, grid, found.cut, self.problem.training.global_batch // grid.microbatch)
         return self._known.add(size, cut), low_s
 
-    def _sift(self, most: Ints, needed: Ints, excess: Floats, others: Others, step_s: float) -> None:
+    def _sift(self, most: Ints, needed: Ints, market: Market) -> None:
         """Lower `most` where it is soon seen that what is `needed` is too much."""
-        spare_s = step_s - self.problem.last_tensor_s(others)
+        spare_s = market.step_s - self.problem.last_tensor_s(market.others)
         for size, table in enumerate(self.problem.tables):
-            rows = np.flatnonzero((excess[:, size] > 0) & (needed[:, size] <= most[:, size]))
+            rows = np.flatnonzero((needed[:, size] > market.passed[:, size]) & (needed[:, size] <= most[:, size]))
             counts = needed[rows, size]
             too_many = table.holdings.too_many(rows, counts, spare_s)
             most[rows[too_many], size] = counts[too_many] - 1
+            market.passed[rows[~too_many], size] = counts[~too_many]
 
     def _alike_drafts(self, best_s: Callable[[], float], watch: Watch) -> Iterator[Draft]:
         """Replicas that are all alike, the most promising first: those that exchange soonest, then those that compute soonest."""
