@@ -2,30 +2,32 @@
 
 Whether a step of T seconds is possible is asked for one T after another, first just below the best plan, then for shorter ones.
 Within T a replica of a shape takes some number of samples at most, and the replicas together have to take the whole batch: a
-knapsack, whose linear relaxation gives each device a price in samples. The links of nodes, which replicas share, have a
-price, too (`market`). Bounds that cost next to nothing (`capacity`, `holdings`) tell what may be hoped of each shape. T is ruled
-out when that does not make the batch. Otherwise the shapes on which it rests are looked at: the exact cut (`replica_split`) either
-takes more than its price, or less is hoped of the shape from then on; and the prices are worked out anew (column generation, from
-above; Gilmore & Gomory 1961). Replicas that are known are packed into plans (`teams`).
+knapsack, whose linear relaxation gives each device a price in samples. T is ruled out when no replica of any shape takes more
+within T than its devices' prices, slack included (column generation; Gilmore & Gomory 1961). Bounds that cost next to nothing
+(`capacity`, `holdings`) settle that for most shapes; for the others the exact cut (`replica_split`) either rules it out or is a
+replica worth having, with which the prices are worked out anew. Replicas that are known are packed into plans (`teams`).
 
 How long an exchange of gradients takes at least depends on the number of replicas and on the single devices among them: both are
-assumed in ranges, which are divided where T cannot be ruled out.
+assumed in ranges, which are divided where T cannot be ruled out. Where a gap is left, the same is asked once more with what
+replicas put on the links that they share (`hopes`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
+from hetsim.planner.hopes import Hopes
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.known import Known, KnownCut, Others
-from hetsim.planner.market import Market
-from hetsim.planner.packing import Prices
+from hetsim.planner.packing import relaxed
+from hetsim.planner.questions import Questions
 from hetsim.planner.replica_split import ReplicaSplit
-from hetsim.planner.stage_costs import Ints
-from hetsim.planner.teams import NEAR, SURE, Alike, Draft, Team, alike, packed
+from hetsim.planner.stage_costs import Floats, Ints
+from hetsim.planner.teams import NEAR, SURE, Alike, Draft, Team, alike, columns_of, packed
 from hetsim.planner.watch import Watch
 
 WORTH_DIVIDING = 1.1
@@ -36,6 +38,12 @@ NEXT_GAP = 0.5
 
 PATIENCE = 60
 """Questions after which a search that came no nearer ends."""
+
+PATIENCE_WITH_LINKS = 25
+"""The same where links are counted."""
+
+MOST_WITH_LINKS = 600
+"""Cuts that are looked for there."""
 
 LEAST_PROGRESS = 0.005
 """By how much, relative, it has to have come nearer."""
@@ -49,8 +57,8 @@ DISAPPOINTING = 12
 ASSUMED = 3
 """Times that replicas are packed on what was assumed of the last ones."""
 
-MOST_OF_ONE = 150
-"""Cuts that are looked for to answer one question."""
+WORTH_HAVING = 6
+"""Replicas that are found before the prices are worked out anew, where they are not."""
 
 
 @dataclass(slots=True)
@@ -99,11 +107,9 @@ class JointSearch:
     bound_s: float = 0.0
     """No plan has a shorter step, as far as the search has come."""
 
-    solved: int = 0
-    """Questions about single replicas that were answered exactly."""
-
     _most_solved: int = 0
-    _known: Known = field(default_factory=Known)
+    _with_links: bool = False
+    _parts: list[_Range] = field(default_factory=list)
     _handed_out: set[Draft] = field(default_factory=set)
 
     def run(self, best_s: Callable[[], float], gap: float, most_solved: int, watch: Watch) -> Iterator[Draft]:
@@ -113,13 +119,48 @@ class JointSearch:
         """
         self._most_solved = most_solved
         yield from self._alike_drafts(best_s, watch)
-        parts, progress = self._first_ranges(), _Progress()
-        while parts:
-            part = min(parts, key=lambda part: part.low_s)
+        yield from self._search(best_s, gap, PATIENCE, watch)
+        if self.bound_s < best_s() / (1 + gap) and self.problem.crossings.matter:
+            self._most_solved, self._with_links = self.solved + MOST_WITH_LINKS, True
+            for part in self._parts:
+                part.high_s = np.inf
+                self._above(part, part.low_s)
+            yield from self._search(best_s, gap, PATIENCE_WITH_LINKS, watch)
+
+    @cached_property
+    def _places(self) -> Ints:
+        """[shape]: places in all."""
+        return np.array([sum(shape) for shape in self.problem.shapes], dtype=np.int64)
+
+    @property
+    def solved(self) -> int:
+        """Questions about single replicas that were answered exactly."""
+        return self._questions.solved
+
+    @property
+    def considered(self) -> int:
+        """Shapes, at each size of a microbatch."""
+        return len(self.problem.shapes) * len(self.problem.tables)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _questions(self) -> Questions:
+        return Questions(self.problem)
+
+    @property
+    def _known(self) -> Known:
+        return self._questions.known
+
+    def _search(self, best_s: Callable[[], float], gap: float, patience: int, watch: Watch) -> Iterator[Draft]:
+        """Drafts that come of raising the bound."""
+        self._parts, progress = self._parts or self._first_ranges(), _Progress(patience)
+        while self._parts:
+            part = min(self._parts, key=lambda part: part.low_s)
             shortest_s = min(best_s(), self.problem.some_step_s)
             self.bound_s = min(part.low_s, best_s())
             enough = part.low_s >= shortest_s / (1 + gap) or part.is_settled
-            if enough or self.solved >= most_solved or watch.over or progress.stalls(self.bound_s, shortest_s):
+            if enough or self.solved >= self._most_solved or watch.over or progress.stalls(self.bound_s, shortest_s):
                 return
             step_s, cuts = part.next_s(shortest_s, gap), len(self._known.cuts)
             self._ask(part, step_s)
@@ -130,14 +171,7 @@ class JointSearch:
                 part.low_s > self.problem.least_s or part.high_s < WORTH_DIVIDING * part.low_s
             ):
                 halves = self._halves(part, step_s)
-                parts = [other for other in parts if other is not part or not halves] + halves
-
-    @property
-    def considered(self) -> int:
-        """Shapes, at each size of a microbatch."""
-        return len(self.problem.shapes) * len(self.problem.tables)
-
-    # --- inside ------------------------------------------------------------------------------------------------------
+                self._parts = [other for other in self._parts if other is not part or not halves] + halves
 
     def _first_ranges(self) -> list[_Range]:
         most = min(sum(self.problem.available) - 1, self.problem.training.global_batch)  # one of them has two devices
@@ -169,83 +203,71 @@ class JointSearch:
 
     def _ask(self, part: _Range, step_s: float) -> None:
         """Whether the batch can be taken within `step_s`: the part's bounds are moved accordingly."""
+        if self._with_links:
+            self._ask_with_links(part, step_s)
+            return
         others = self._others(part)
-        longest_s = self.problem.longest_exchange_s(others)
-        if step_s <= longest_s:
+        spare_s = step_s - self.problem.last_tensor_s(others)
+        if step_s <= self.problem.longest_exchange_s(others):
             part.low_s = max(part.low_s, step_s)
             return
-        spare_s = step_s - self.problem.last_tensor_s(others)
-        most = np.array([table.most_microbatches(spare_s) for table in self.problem.tables]).T
-        # The longest exchange begins when every replica has all microbatches forward through all stages.
-        passed = np.array([table.most_passed(step_s - longest_s) for table in self.problem.tables]).T
-        most = self._known.limit(np.minimum(most, np.minimum(passed, self._most_sent(step_s))), step_s, others)
+        cheap = np.array([table.most_microbatches(spare_s) for table in self.problem.tables]).T
+        most = self._known.limit(cheap, step_s, others)
         batch, low_s = self.problem.training.global_batch * SURE, step_s
-        market = Market(self.problem, self._known, others, part.banned, part.most, step_s)
-        found, enough = True, min(self._most_solved, self.solved + MOST_OF_ONE)
         while True:
-            hoped, shapes = market.hoped(most)
-            if hoped.most < batch:
+            alone = {kind: cost for kind, cost in self.problem.alone_at_least_s(others).items() if kind not in part.banned}
+            columns = columns_of(self.problem, self._known, others, alone, step_s)
+            prices, amounts = relaxed(
+                columns.capacities, columns.usage, self.problem.available, part.most, len(columns.cuts)
+            )
+            if prices.most >= batch:
+                used = np.flatnonzero(amounts[len(columns.cuts) :] > 0)
+                part.high_s, part.alone = step_s, tuple(columns.alone[column] for column in used)
+                return
+            limits = prices.raised(batch).of(self.problem.usage[: len(self.problem.shapes)], required=True)
+            low_s, found = self._price(most, limits, others, step_s, low_s)
+            if not found:
                 part.low_s = max(part.low_s, low_s)
                 return
-            if found:
-                taken, alone = market.possible()
-                if taken >= batch:
-                    part.high_s, part.alone = step_s, alone
-                    return
-            low_s, found, fewer = self._look_at(shapes, most, hoped.scaled(batch), market, low_s)
-            if self.solved >= enough or not (found or fewer):
+            if self.solved >= self._most_solved:
                 part.high_s = step_s  # for all that is known
                 return
 
-    def _look_at(self, shapes: Ints, most: Ints, prices: Prices, market: Market, low_s: float) -> tuple[float, bool, bool]:
-        """See whether replicas of `shapes` take more than their price: the step below which others do not, whether any does, and
-        whether `most` was lowered.
+    def _price(self, most: Ints, limits: Floats, others: Others, step_s: float, low_s: float) -> tuple[float, int]:
+        """Look for replicas that take more than their price, some of `most` microbatches: how many were found, or not looked for,
+        and the step below which there are no others. `most` is lowered where there is none.
 
         Those come first that take most beyond their price for each device.
         """
-        needed, excess = market.offers(most, prices)
-        before, found = most.copy(), False
-        self._sift(most, np.where(excess > 0, needed, 0), market)
-        for row in map(int, shapes):
-            for size in map(int, np.argsort(-excess[row], kind="stable")):
-                count, known = int(needed[row, size]), self._known.most(row, size, market.step_s, market.others)
-                if excess[row, size] <= 0 or self.solved >= self._most_solved:
-                    break
-                if known >= count:
-                    count = max(known + 1, (count + int(most[row, size]) + 1) // 2)
-                if count <= most[row, size]:
-                    cut, low_s = self._try(row, size, count, most, market, low_s)
-                    found = found or cut is not None
-        return low_s, found, bool((most < before).any())
+        own = self.problem.own
+        excess = (most * own - limits[:, None]) / self.problem.usage[: len(self.problem.shapes)].sum(axis=1)[:, None]
+        least = np.where(self._places > 1, 2, 1)[:, None]  # a group alone may take its share at once
+        needed = np.maximum(least, np.floor(limits[:, None] * (1 + 1e-12) / own).astype(np.int64) + 1)
+        self._questions.sift(most, np.where(excess > 0, needed, 0), others, step_s)
+        found = 0
+        for cell in np.argsort(-excess, axis=None, kind="stable"):
+            row, size = (int(place) for place in np.unravel_index(cell, excess.shape))
+            count = int(needed[row, size])
+            if excess[row, size] <= 0:
+                break
+            if count > most[row, size]:
+                continue
+            cut, low_s = self._questions.cut(row, size, count, most, others, step_s, low_s)
+            found += cut is not None
+            if found == WORTH_HAVING:
+                break
+            if self.solved >= self._most_solved:
+                return low_s, found + 1
+        return low_s, found
 
-    def _most_sent(self, step_s: float) -> Ints:
-        """[shape, size]: microbatches whose messages a link carries."""
-        sizes = (table.grid.microbatch for table in self.problem.tables)
-        return np.array([self.problem.crossings.most_sent(size, step_s) for size in sizes]).T
-
-    def _try(
-        self, row: int, size: int, count: int, most: Ints, market: Market, low_s: float
-    ) -> tuple[KnownCut | None, float]:
-        """A cut that takes so many microbatches within the step, and `low_s`; where there is none, `most` is lowered."""
-        grid, others = self.problem.tables[size].grid, market.others
-        self.solved += 1
-        found = ReplicaSplit(grid, count, others.holders, others.devices).within(self.problem.shapes[row], market.step_s)
-        if found.cut is None:
-            most[row, size] = count - 1
-            self._known.rule_out(row, size, count, found.low_s, others)
-            return None, min(low_s, found.low_s)
-        cut = KnownCut(row, grid, found.cut, self.problem.training.global_batch // grid.microbatch)
-        return self._known.add(size, cut), low_s
-
-    def _sift(self, most: Ints, needed: Ints, market: Market) -> None:
-        """Lower `most` where it is soon seen that what is `needed` is too much."""
-        spare_s = market.step_s - self.problem.last_tensor_s(market.others)
-        for size, table in enumerate(self.problem.tables):
-            rows = np.flatnonzero((needed[:, size] > market.passed[:, size]) & (needed[:, size] <= most[:, size]))
-            counts = needed[rows, size]
-            too_many = table.holdings.too_many(rows, counts, spare_s)
-            most[rows[too_many], size] = counts[too_many] - 1
-            market.passed[rows[~too_many], size] = counts[~too_many]
+    def _ask_with_links(self, part: _Range, step_s: float) -> None:
+        """The same, with the links of nodes."""
+        hopes = Hopes(self._questions, self._others(part), part.banned, part.most, step_s)
+        low_s, alone = hopes.rule_out(self._most_solved)
+        if low_s is None:
+            part.high_s, part.alone = step_s, alone or part.alone
+        else:
+            part.low_s = max(part.low_s, low_s)
 
     def _alike_drafts(self, best_s: Callable[[], float], watch: Watch) -> Iterator[Draft]:
         """Replicas that are all alike, the most promising first: those that exchange soonest, then those that compute soonest."""
@@ -263,7 +285,7 @@ class JointSearch:
             if way.low_s >= best_s():
                 continue
             before_s, grid = best_s(), self.problem.tables[way.size].grid
-            self.solved += 1
+            self._questions.solved += 1
             found = ReplicaSplit(grid, way.microbatches, way.replicas).best(self.problem.shapes[way.row], best_s())
             if found.cut is not None:
                 cut = KnownCut(way.row, grid, found.cut, self.problem.training.global_batch // grid.microbatch)
@@ -312,13 +334,14 @@ class JointSearch:
 class _Progress:
     """Whether a search still comes nearer to its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
         self._gaps: list[float] = []
 
     def stalls(self, bound_s: float, best_s: float) -> bool:
-        """Whether the gap shrank too little over the last `PATIENCE` questions, this one with them."""
+        """Whether the gap shrank too little over the last questions, this one with them."""
         self._gaps.append(best_s / bound_s if bound_s > 0 else np.inf)
-        if len(self._gaps) <= PATIENCE or not np.isfinite(self._gaps[-1]):
+        if len(self._gaps) <= self._patience or not np.isfinite(self._gaps[-1]):
             return False
-        before = self._gaps[-1 - PATIENCE]
+        before = self._gaps[-1 - self._patience]
         return before - self._gaps[-1] < LEAST_PROGRESS * self._gaps[-1]

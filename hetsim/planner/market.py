@@ -2,7 +2,7 @@
 
 Their columns are replicas, in fractions: each takes samples, devices, and time of the links that its nodes have (`crossings`). One
 program has the replicas that are known to be possible within the step: if they take the batch, so may a plan. The other has one of
-every shape, and in it each takes what is still hoped of it: if these do not take the batch, no plan does. Between the two, `joint`
+every shape, and in it each takes what is still hoped of it: if these do not take the batch, no plan does. Between the two, `hopes`
 looks at the shapes that the second makes use of, and finds that what is hoped of them is possible, or too much.
 
 A replica that takes less than its shape could is a mean of two columns: as much as it could, and nothing, with what it uses
@@ -71,11 +71,6 @@ class Market:
     _active: Bools | None = None
     _shares: list[tuple[int, int]] = field(default_factory=list)
     """Single devices that are columns: their kinds, and their shares of the batch."""
-
-    @cached_property
-    def passed(self) -> Ints:
-        """[shape, size]: microbatches of which it is known that a quick look does not rule them out."""
-        return np.zeros((len(self.problem.shapes), len(self.problem.tables)), dtype=np.int64)
 
     def possible(self) -> tuple[float, tuple[int, ...]]:
         """The most samples that replicas take which are known, and the kinds of single devices among these."""

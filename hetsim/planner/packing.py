@@ -53,6 +53,13 @@ class Prices:
         price: Floats = usage @ self.device + self.replica - (self.required if required else 0.0)
         return price
 
+    def raised(self, most: float) -> Prices:
+        """Prices that hold for more than they have to, so that all packings together may take `most`."""
+        required = max(0.0, self.required - (most - self.most))
+        before = self.most + self.required - required
+        factor = (most + required) / (before + required) if before + required > 0 else 1.0
+        return Prices(most, self.device * factor, self.replica * factor, required)
+
     def scaled(self, most: float) -> Prices:
         """Prices in proportion, at which all packings together would take `most`."""
         factor = most / self.most

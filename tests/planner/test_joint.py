@@ -13,11 +13,13 @@ from hetsim.hardware import Link
 from hetsim.memory import memory_use
 from hetsim.plan import Plan, Replica
 from hetsim.planner.drafting import proposals
+from hetsim.planner.hopes import Hopes
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.joint import JointSearch
 from hetsim.planner.known import Known, Others
 from hetsim.planner.market import Market
 from hetsim.planner.packing import pack
+from hetsim.planner.questions import Questions
 from hetsim.planner.replica_split import ReplicaSplit, value_s
 from hetsim.planner.shortest_cut import Cut
 from hetsim.planner.teams import SURE
@@ -129,6 +131,8 @@ def check_hoped(problem, others, plan, step_s):
             most[row, size] = max(most[row, size], replica.microbatches)
     market = Market(problem, Known(), others, frozenset(), len(plan.replicas), step_s)
     assert market.hoped(most)[0].most >= problem.training.global_batch * SURE
+    ruled_out_s, _ = Hopes(Questions(problem), others, frozenset(), len(plan.replicas), step_s).rule_out(200)
+    assert ruled_out_s is None or ruled_out_s < step_s
 
 
 def test_two_halves_of_a_cluster_that_no_device_of_holds_the_network():
