@@ -45,6 +45,12 @@ class SizeTable:
     slope_s: Floats
     """[shape]: by how much the least step grows at least with each further microbatch."""
 
+    forwards_s: Floats
+    """[shape]: what a microbatch takes to pass all stages forward, at least."""
+
+    forward_slope_s: Floats
+    """[shape]: by how much the forwards of a stage grow at least with each further microbatch."""
+
     holdings: Holdings
     """A sharper look at single numbers of microbatches."""
 
@@ -55,6 +61,13 @@ class SizeTable:
         room = np.append(np.diff(self.counts), 1) - 1
         many = np.where(spare >= 0, self.counts + np.minimum(extra, room), 0)
         return np.asarray(many.max(axis=1, initial=0), dtype=np.int64)
+
+    def most_passed(self, step_s: float) -> Ints:
+        """[shape]: how many microbatches may have passed all stages forward within `step_s`; 0 where not even one."""
+        further = np.full(len(self.forwards_s), -1.0)
+        spare_s = step_s * (1 + 1e-12) - self.forwards_s
+        np.divide(spare_s, self.forward_slope_s, out=further, where=np.isfinite(self.forwards_s))
+        return np.asarray(np.floor(further.clip(-1, 1e9)) + 1, dtype=np.int64)
 
 
 def shapes_of(limits: Sequence[int], widths: Sequence[int], deepest: int, most: int) -> list[Shape]:
@@ -101,11 +114,14 @@ def size_table(grid: StageGrid, shapes: Sequence[Shape], counts: Ints) -> SizeTa
     phi = float(shares.max(initial=0.0))
     used = np.array(shapes, dtype=np.int64).reshape(len(shapes), kinds)
     present = used > 0
-    work, pass_s, beside_s = np.zeros(len(shapes)), np.zeros(len(shapes)), np.zeros(len(shapes))
+    work, pass_s, beside_s, forward_work, forwards_s = np.zeros((5, len(shapes)))
+    layer_forward_s = np.where(np.isfinite(layer_s), forward_s, np.inf)
     for subset in np.unique(present, axis=0):
         mine = (present == subset).all(axis=1)
         work[mine] = (weight[subset, None] * layer_s[subset]).min(axis=0).sum()
         pass_s[mine] = first_s[subset].min(axis=0).sum()
+        forward_work[mine] = (weight[subset, None] * layer_forward_s[subset]).min(axis=0).sum()
+        forwards_s[mine] = layer_forward_s[subset].min(axis=0).sum()
         beside_s[mine] = (used[mine].sum(axis=1) - 1) * _least_link_s(grid, subset)
     beside_s += np.where(present, grid.overhead_s, np.inf).min(axis=1)
     pass_s += beside_s
@@ -120,7 +136,9 @@ def size_table(grid: StageGrid, shapes: Sequence[Shape], counts: Ints) -> SizeTa
     least_s = pass_s[:, None] + np.divide(work[:, None], spread)
     slope_s = np.maximum(work / np.maximum(used @ weight, 1e-300), 1e-12)
     least_s[~_may_fit(grid, used), :] = np.inf
-    return SizeTable(grid, counts, least_s, slope_s, Holdings(grid, shapes, pass_s, beside_s))
+    forward_slope_s = np.maximum(forward_work / np.maximum(used @ weight, 1e-300), 1e-12)
+    holdings = Holdings(grid, shapes, pass_s, beside_s)
+    return SizeTable(grid, counts, least_s, slope_s, forwards_s, forward_slope_s, holdings)
 
 
 def _least_link_s(grid: StageGrid, kinds: Bools) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from hetsim.costs import CostModel
 from hetsim.planner.batch_split import whole_chain_buckets
 from hetsim.planner.capacity import SizeTable, microbatch_grid, shapes_of, size_table
+from hetsim.planner.crossings import Crossings
 from hetsim.planner.exchange_floor import ExchangeFloor
 from hetsim.planner.kinds import Kind, devices_used, kinds_of
 from hetsim.planner.known import Others
@@ -63,6 +64,15 @@ class HybridProblem:
         return ExchangeFloor(self.costs)
 
     @cached_property
+    def crossings(self) -> Crossings:
+        """What replicas put on the links of nodes."""
+        whole_s = [
+            [table.grid.forward_s[kind, 0, -1] / table.grid.microbatch for table in self.tables] for kind in self._numbers
+        ]
+        forward_s = np.array([min(row, default=0.0) for row in whole_s])
+        return Crossings(self.costs, self.kinds, self.types, self.shapes, np.where(np.isfinite(forward_s), forward_s, 0.0))
+
+    @cached_property
     def shapes(self) -> list[Shape]:
         """Shapes of replicas that the tables are about."""
         deepest = min(len(self.costs.chain), sum(self.available) - 1, MOST_STAGES)
@@ -99,7 +109,7 @@ class HybridProblem:
 
     def alone_expected_s(self, holders: int) -> dict[int, Floats]:
         """By kind of single device: what each share costs it, with the buckets of a plan of such devices alone."""
-        every = {number: self._by_share(self.alone_pieces(number, holders)) for number in range(len(self.kinds))}
+        every = {number: self._by_share(self.alone_pieces(number, holders)) for number in self._numbers}
         return {number: best for number, best in every.items() if np.isfinite(best).any()}
 
     def alone_at_least_s(self, others: Others) -> dict[int, Floats]:
@@ -112,6 +122,12 @@ class HybridProblem:
     def alone_at_least_pieces(self, others: Others) -> dict[int, tuple[Pieces, ...]]:
         """The same for each number of microbatches."""
         return dict(self._work_out_alone(others))
+
+    @cached_property
+    def alone_begins_s(self) -> dict[int, Floats]:
+        """By kind of single device: when each share has the first of its gradients, at the earliest."""
+        curves = {number: self.curves.get(kind.device_type) for number, kind in enumerate(self.kinds) if kind.width == 1}
+        return {number: self._by_share(mine.begins(self.counts)) for number, mine in curves.items() if mine is not None}
 
     def last_tensor_s(self, others: Others) -> float:
         """The exchange of the first layer's first tensor, which comes after all backwards; 0 where that layer has none."""
@@ -143,6 +159,11 @@ class HybridProblem:
         return 2 * longest_s + 1.0 + exchange_s + sum(curves.update_s for curves in self.curves.values())
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _numbers(self) -> range:
+        """Of the kinds."""
+        return range(len(self.kinds))
 
     def _work_out_alone(self, others: Others) -> Iterator[tuple[int, tuple[Pieces, ...]]]:
         updates_s = [self.curves[name].update_s for name in others.devices]

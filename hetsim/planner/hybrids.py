@@ -24,6 +24,10 @@ WORTH_OF_MANY = ((2_000, 1.0), (10_000, 0.97))
 """(forwards and backwards, what a look is worth from so many on): large plans take long to evaluate, and are expected to take less
 than they do."""
 
+LEARNT = 4
+"""Large plans whose replicas are cut in several ways wait for each other's gradients, which no estimate sees. After so many of them
+the least by which they took longer is expected of all."""
+
 IMPROVING_ACTIONS = 20_000
 """So many forwards and backwards are evaluated of plans near the best: of large plans fewer."""
 
@@ -65,6 +69,8 @@ class _Drafts:
     """Forwards and backwards of the plans that were evaluated."""
 
     _seen: set[Plan] = field(default_factory=set)
+    _longer: list[float] = field(default_factory=list)
+    """How many times their estimates the steps of large plans were, with replicas that are cut in several ways."""
 
     def evaluate(self, draft: Draft) -> None:
         """Take the plans of `draft` that may be as good as the best."""
@@ -75,9 +81,14 @@ class _Drafts:
             worth = min([WORTH_A_LOOK, *(worth for many, worth in WORTH_OF_MANY if actions >= many)])
             if proposal.objective_s > worth * self.best_s() or plan in self._seen or plan.replicas in hopeless:
                 continue
+            is_guess = actions >= WORTH_OF_MANY[0][0] and sum(team.known is not None for team in draft) > 1
+            if is_guess and len(self._longer) >= LEARNT and proposal.objective_s * min(self._longer) > self.best_s():
+                continue
             self._seen.add(plan)
             self.actions += actions
             step_s = self.take(proposal)
+            if is_guess and step_s < float("inf"):
+                self._longer.append(step_s / proposal.objective_s)
             if step_s < self.step_s:
                 self.step_s, self.best = step_s, draft
             if FAR * self.best_s() < step_s < float("inf"):

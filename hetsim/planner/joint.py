@@ -8,7 +8,8 @@ within T than its devices' prices, slack included (column generation; Gilmore & 
 replica worth having, with which the prices are worked out anew. Replicas that are known are packed into plans (`teams`).
 
 How long an exchange of gradients takes at least depends on the number of replicas and on the single devices among them: both are
-assumed in ranges, which are divided where T cannot be ruled out.
+assumed in ranges, which are divided where T cannot be ruled out. Where a gap is left, the same is asked once more with what
+replicas put on the links that they share (`hopes`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from functools import cached_property
 
 import numpy as np
 
+from hetsim.planner.hopes import Hopes
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.known import Known, KnownCut, Others
 from hetsim.planner.packing import relaxed
+from hetsim.planner.questions import Questions
 from hetsim.planner.replica_split import ReplicaSplit
 from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.planner.teams import NEAR, SURE, Alike, Draft, Team, alike, columns_of, packed
@@ -36,6 +39,12 @@ NEXT_GAP = 0.5
 PATIENCE = 60
 """Questions after which a search that came no nearer ends."""
 
+PATIENCE_WITH_LINKS = 25
+"""The same where links are counted."""
+
+MOST_WITH_LINKS = 600
+"""Cuts that are looked for there."""
+
 LEAST_PROGRESS = 0.005
 """By how much, relative, it has to have come nearer."""
 
@@ -49,7 +58,7 @@ ASSUMED = 3
 """Times that replicas are packed on what was assumed of the last ones."""
 
 WORTH_HAVING = 6
-"""Replicas that are found before the prices are worked out anew."""
+"""Replicas that are found before the prices are worked out anew, where they are not."""
 
 
 @dataclass(slots=True)
@@ -98,11 +107,9 @@ class JointSearch:
     bound_s: float = 0.0
     """No plan has a shorter step, as far as the search has come."""
 
-    solved: int = 0
-    """Questions about single replicas that were answered exactly."""
-
     _most_solved: int = 0
-    _known: Known = field(default_factory=Known)
+    _with_links: bool = False
+    _parts: list[_Range] = field(default_factory=list)
     _handed_out: set[Draft] = field(default_factory=set)
 
     def run(self, best_s: Callable[[], float], gap: float, most_solved: int, watch: Watch) -> Iterator[Draft]:
@@ -112,13 +119,48 @@ class JointSearch:
         """
         self._most_solved = most_solved
         yield from self._alike_drafts(best_s, watch)
-        parts, progress = self._first_ranges(), _Progress()
-        while parts:
-            part = min(parts, key=lambda part: part.low_s)
+        yield from self._search(best_s, gap, PATIENCE, watch)
+        if self.bound_s < best_s() / (1 + gap) and self.problem.crossings.matter:
+            self._most_solved, self._with_links = self.solved + MOST_WITH_LINKS, True
+            for part in self._parts:
+                part.high_s = np.inf
+                self._above(part, part.low_s)
+            yield from self._search(best_s, gap, PATIENCE_WITH_LINKS, watch)
+
+    @cached_property
+    def _places(self) -> Ints:
+        """[shape]: places in all."""
+        return np.array([sum(shape) for shape in self.problem.shapes], dtype=np.int64)
+
+    @property
+    def solved(self) -> int:
+        """Questions about single replicas that were answered exactly."""
+        return self._questions.solved
+
+    @property
+    def considered(self) -> int:
+        """Shapes, at each size of a microbatch."""
+        return len(self.problem.shapes) * len(self.problem.tables)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _questions(self) -> Questions:
+        return Questions(self.problem)
+
+    @property
+    def _known(self) -> Known:
+        return self._questions.known
+
+    def _search(self, best_s: Callable[[], float], gap: float, patience: int, watch: Watch) -> Iterator[Draft]:
+        """Drafts that come of raising the bound."""
+        self._parts, progress = self._parts or self._first_ranges(), _Progress(patience)
+        while self._parts:
+            part = min(self._parts, key=lambda part: part.low_s)
             shortest_s = min(best_s(), self.problem.some_step_s)
             self.bound_s = min(part.low_s, best_s())
             enough = part.low_s >= shortest_s / (1 + gap) or part.is_settled
-            if enough or self.solved >= most_solved or watch.over or progress.stalls(self.bound_s, shortest_s):
+            if enough or self.solved >= self._most_solved or watch.over or progress.stalls(self.bound_s, shortest_s):
                 return
             step_s, cuts = part.next_s(shortest_s, gap), len(self._known.cuts)
             self._ask(part, step_s)
@@ -129,25 +171,18 @@ class JointSearch:
                 part.low_s > self.problem.least_s or part.high_s < WORTH_DIVIDING * part.low_s
             ):
                 halves = self._halves(part, step_s)
-                parts = [other for other in parts if other is not part or not halves] + halves
-
-    @property
-    def considered(self) -> int:
-        """Shapes, at each size of a microbatch."""
-        return len(self.problem.shapes) * len(self.problem.tables)
-
-    @cached_property
-    def _places(self) -> Ints:
-        """[shape]: places in all."""
-        return np.array([sum(shape) for shape in self.problem.shapes], dtype=np.int64)
-
-    # --- inside ------------------------------------------------------------------------------------------------------
+                self._parts = [other for other in self._parts if other is not part or not halves] + halves
 
     def _first_ranges(self) -> list[_Range]:
         most = min(sum(self.problem.available) - 1, self.problem.training.global_batch)  # one of them has two devices
         firsts = [2**power for power in range(1, most.bit_length())]
-        least_s = self.problem.least_s
-        return [_Range(first, min(most, 2 * first - 1), low_s=least_s, is_new=True) for first in firsts if first <= most]
+        rows = [_Range(first, min(most, 2 * first - 1), is_new=True) for first in firsts if first <= most]
+        return [self._above(row, self.problem.least_s) for row in rows]
+
+    def _above(self, part: _Range, low_s: float) -> _Range:
+        """`part`, in which no step is shorter than `low_s`, nor than the longest exchange."""
+        part.low_s = max(low_s, self.problem.longest_exchange_s(self._others(part)))
+        return part
 
     def _halves(self, part: _Range, step_s: float) -> list[_Range]:
         """Smaller problems that together are `part`; none where it is as small as it gets, or where even the most that could be
@@ -161,13 +196,16 @@ class JointSearch:
         if open_kinds := [kind for kind in part.alone if kind not in part.used]:
             kind = max(open_kinds, key=lambda kind: self.problem.curves[self.problem.kinds[kind].device_type].update_s)
             ways = [(part.banned | {kind}, part.used), (part.banned, part.used | {kind})]
-            return [_Range(part.fewest, part.most, *way, low_s=part.low_s) for way in ways]
+            return [self._above(_Range(part.fewest, part.most, *way), part.low_s) for way in ways]
         middle = (part.fewest + part.most) // 2
         ends = [(part.fewest, middle), (middle + 1, part.most)] if part.fewest < part.most else []
-        return [_Range(*end, part.banned, part.used, low_s=part.low_s) for end in ends]
+        return [self._above(_Range(*end, part.banned, part.used), part.low_s) for end in ends]
 
     def _ask(self, part: _Range, step_s: float) -> None:
         """Whether the batch can be taken within `step_s`: the part's bounds are moved accordingly."""
+        if self._with_links:
+            self._ask_with_links(part, step_s)
+            return
         others = self._others(part)
         spare_s = step_s - self.problem.last_tensor_s(others)
         if step_s <= self.problem.longest_exchange_s(others):
@@ -205,7 +243,7 @@ class JointSearch:
         excess = (most * own - limits[:, None]) / self.problem.usage[: len(self.problem.shapes)].sum(axis=1)[:, None]
         least = np.where(self._places > 1, 2, 1)[:, None]  # a group alone may take its share at once
         needed = np.maximum(least, np.floor(limits[:, None] * (1 + 1e-12) / own).astype(np.int64) + 1)
-        self._sift(most, needed, excess, others, step_s)
+        self._questions.sift(most, np.where(excess > 0, needed, 0), others, step_s)
         found = 0
         for cell in np.argsort(-excess, axis=None, kind="stable"):
             row, size = (int(place) for place in np.unravel_index(cell, excess.shape))
@@ -214,7 +252,7 @@ class JointSearch:
                 break
             if count > most[row, size]:
                 continue
-            cut, low_s = self._try(row, size, count, most, others, step_s, low_s)
+            cut, low_s = self._questions.cut(row, size, count, most, others, step_s, low_s)
             found += cut is not None
             if found == WORTH_HAVING:
                 break
@@ -222,28 +260,14 @@ class JointSearch:
                 return low_s, found + 1
         return low_s, found
 
-    def _try(
-        self, row: int, size: int, count: int, most: Ints, others: Others, step_s: float, low_s: float
-    ) -> tuple[KnownCut | None, float]:
-        """A cut that takes so many microbatches within `step_s`, and `low_s`; where there is none, `most` is lowered."""
-        grid = self.problem.tables[size].grid
-        self.solved += 1
-        found = ReplicaSplit(grid, count, others.holders, others.devices).within(self.problem.shapes[row], step_s)
-        if found.cut is None:
-            most[row, size] = count - 1
-            self._known.rule_out(row, size, count, found.low_s, others)
-            return None, min(low_s, found.low_s)
-        cut = KnownCut(row, grid, found.cut, self.problem.training.global_batch // grid.microbatch)
-        return self._known.add(size, cut), low_s
-
-    def _sift(self, most: Ints, needed: Ints, excess: Floats, others: Others, step_s: float) -> None:
-        """Lower `most` where it is soon seen that what is `needed` is too much."""
-        spare_s = step_s - self.problem.last_tensor_s(others)
-        for size, table in enumerate(self.problem.tables):
-            rows = np.flatnonzero((excess[:, size] > 0) & (needed[:, size] <= most[:, size]))
-            counts = needed[rows, size]
-            too_many = table.holdings.too_many(rows, counts, spare_s)
-            most[rows[too_many], size] = counts[too_many] - 1
+    def _ask_with_links(self, part: _Range, step_s: float) -> None:
+        """The same, with the links of nodes."""
+        hopes = Hopes(self._questions, self._others(part), part.banned, part.most, step_s)
+        low_s, alone = hopes.rule_out(self._most_solved)
+        if low_s is None:
+            part.high_s, part.alone = step_s, alone or part.alone
+        else:
+            part.low_s = max(part.low_s, low_s)
 
     def _alike_drafts(self, best_s: Callable[[], float], watch: Watch) -> Iterator[Draft]:
         """Replicas that are all alike, the most promising first: those that exchange soonest, then those that compute soonest."""
@@ -261,7 +285,7 @@ class JointSearch:
             if way.low_s >= best_s():
                 continue
             before_s, grid = best_s(), self.problem.tables[way.size].grid
-            self.solved += 1
+            self._questions.solved += 1
             found = ReplicaSplit(grid, way.microbatches, way.replicas).best(self.problem.shapes[way.row], best_s())
             if found.cut is not None:
                 cut = KnownCut(way.row, grid, found.cut, self.problem.training.global_batch // grid.microbatch)
@@ -310,13 +334,14 @@ class JointSearch:
 class _Progress:
     """Whether a search still comes nearer to its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
         self._gaps: list[float] = []
 
     def stalls(self, bound_s: float, best_s: float) -> bool:
-        """Whether the gap shrank too little over the last `PATIENCE` questions, this one with them."""
+        """Whether the gap shrank too little over the last questions, this one with them."""
         self._gaps.append(best_s / bound_s if bound_s > 0 else np.inf)
-        if len(self._gaps) <= PATIENCE or not np.isfinite(self._gaps[-1]):
+        if len(self._gaps) <= self._patience or not np.isfinite(self._gaps[-1]):
             return False
-        before = self._gaps[-1 - PATIENCE]
+        before = self._gaps[-1 - self._patience]
         return before - self._gaps[-1] < LEAST_PROGRESS * self._gaps[-1]

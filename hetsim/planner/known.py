@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -70,10 +71,19 @@ class Known:
     """By row of the shape, number of the microbatch size, and cut."""
 
     too_many: list[_TooMany] = field(default_factory=list)
+    _by_shape: dict[tuple[int, int], list[KnownCut]] = field(default_factory=lambda: defaultdict(list))
+
+    def most(self, row: int, size: int, step_s: float, others: Others) -> int:
+        """Microbatches that some cut of a shape is known to do within `step_s`."""
+        return max((cut.microbatches(step_s, others) for cut in self._by_shape[row, size]), default=0)
 
     def add(self, size: int, found: KnownCut) -> KnownCut:
         """Take in a cut; the same one, where it is known already."""
-        return self.cuts.setdefault((found.row, size, found.cut), found)
+        key = found.row, size, found.cut
+        if key not in self.cuts:
+            self.cuts[key] = found
+            self._by_shape[found.row, size].append(found)
+        return self.cuts[key]
 
     def rule_out(self, row: int, size: int, count: int, step_s: float, others: Others) -> None:
         """Take in that no cut takes `count` microbatches within `step_s`."""

@@ -40,15 +40,15 @@ class Prices:
 
     most: float
     device: Floats
-    """[type]: of a device more."""
+    """Of one more of what is used: [type] of a device, and on from there, where other things are used, too, of each."""
 
     replica: float
-    """Of a replica more."""
+    """Of a replica more; negative where there have to be more than would take most."""
 
     required: float
     """What it takes away that one of the required columns has to be among them."""
 
-    def of(self, usage: Ints, *, required: bool) -> Floats:
+    def of(self, usage: Ints | Floats, *, required: bool) -> Floats:
         """[column]: the price of columns with this `usage`."""
         price: Floats = usage @ self.device + self.replica - (self.required if required else 0.0)
         return price
@@ -60,28 +60,35 @@ class Prices:
         factor = (most + required) / (before + required) if before + required > 0 else 1.0
         return Prices(most, self.device * factor, self.replica * factor, required)
 
+    def scaled(self, most: float) -> Prices:
+        """Prices in proportion, at which all packings together would take `most`."""
+        factor = most / self.most
+        return Prices(most, self.device * factor, self.replica * factor, self.required * factor)
+
 
 def relaxed(
-    capacities: Floats, usage: Ints, available: Sequence[int], replicas: int, required: int
+    capacities: Floats, usage: Ints | Floats, available: Sequence[float], replicas: int, required: int, fewest: int = 0
 ) -> tuple[Prices, Floats]:
     """The prices at which `pack` could not take more, if columns might be used in fractions; and how often each is used then.
 
-    As long as there is no required column, something that takes a loss stands in for it.
+    `fewest`: replicas that there have to be. Where columns are too few, or none is required, something that takes a loss stands in
+    for them.
     """
     from scipy.optimize import linprog
 
     loss = float(capacities.max(initial=1.0)) * replicas
-    needs = np.vstack((usage.T, np.ones(len(capacities)), -(np.arange(len(capacities)) < required).astype(float)))
-    stands_in = np.append(np.zeros(len(needs) - 1), -1.0)
+    each = np.ones(len(capacities))
+    needs = np.vstack((usage.T, each, -each, -(np.arange(len(capacities)) < required).astype(float)))
+    stands_in = np.append(np.zeros(len(needs) - 2), [-float(fewest), -1.0])
     found = linprog(
         np.append(-capacities, loss),
         A_ub=np.column_stack((needs, stands_in)),
-        b_ub=[*available, replicas, -1.0],
+        b_ub=[*available, replicas, -fewest, -1.0],
         method="highs",
     )
     assert found.x is not None, "what stands in is always possible"
     worth = -np.asarray(found.ineqlin.marginals, dtype=float)
-    prices = Prices(-float(found.fun or 0.0), worth[:-2], float(worth[-2]), float(worth[-1]))
+    prices = Prices(-float(found.fun or 0.0), worth[:-3], float(worth[-3] - worth[-2]), float(worth[-1]))
     return prices, np.asarray(found.x[:-1], dtype=float)
 
 

@@ -115,6 +115,16 @@ class ShareCosts:
             options.append(Pieces(count, np.where(fits, seconds, np.inf)))
         return tuple(options)
 
+    def begins(self, counts: Sequence[int]) -> tuple[Pieces, ...]:
+        """When the gradients of the last layer are there, and none before."""
+        options = []
+        for count in counts:
+            fits = self.fits(count)
+            size = len(fits)
+            before_s = self.start_s + (count - 1) * self.round_s[:size] + max(0, count - 2) * self.accumulate_s
+            options.append(Pieces(count, np.where(fits, before_s + self.computed_s[-1, :size], np.inf)))
+        return tuple(options)
+
     def _own_s(self, count: int, size: int) -> Floats:
         return self.start_s + count * self.round_s[:size] + (count - 1) * self.accumulate_s
 

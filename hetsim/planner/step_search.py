@@ -41,14 +41,14 @@ def search_steps(
         if "data_parallel" in search.strategies:
             found.families.append(Family("data parallel", 0.0))
             found.families[-1] = data_parallel(costs, training, search, race)
+        whole = len(found.families)
         if "hybrid" in search.strategies:
             found.families.append(Family("hybrids", 0.0))
             found.families[-1] = hybrids(costs, training, search, race, best_s, watch, effort)
         if {"model_parallel", "pipeline"} & set(search.strategies):
             found.families.append(Family("pipelines", 0.0))
             found.families[-1] = pipelines(costs, training, search, race, best_s, watch, effort)
-        several_stages = [family for family in found.families if family.name != "data parallel"]
-        list_arrangements(costs, training, search, race, best_s, watch, effort, several_stages)
+        list_arrangements(costs, training, search, race, best_s, watch, effort, found.families[whole:])
     except KeyboardInterrupt:
         if not race.has_plan:
             raise

@@ -8,7 +8,7 @@ from hetsim.costs import LOSS, STEP, CostModel, CostTable, LayerCost
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.plan import Stage
 from hetsim.schedule import make_schedule
-from hetsim.simulator import price, solve
+from hetsim.simulator import price, shared_step_s, solve
 from hetsim.workload import Chain, Layer, Training
 
 
@@ -20,6 +20,11 @@ def recurrence(costs):
         return solve(schedule, price(plan, costs)).step_ns / 1e9
 
     return evaluate
+
+
+def shared(costs):
+    """Seconds of a step of a plan, by the event model: where transfers share links."""
+    return lambda plan: shared_step_s(plan, costs)
 
 
 FREE_LINK = Link("bus", 0.0, 1e30)

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 from hypothesis import given, settings
-from planner_cases import FREE_LINK, arrangements, problems, recurrence, simple_costs
+from planner_cases import FREE_LINK, arrangements, problems, recurrence, shared, simple_costs
 
 from hetsim.costs import CostModel
 from hetsim.errors import InfeasibleError
@@ -47,7 +47,7 @@ def plans(costs, training):
 
 def best_of_all(costs, training):
     """The shortest step of all plans; infinite where none fits."""
-    evaluate, best_s = recurrence(costs), float("inf")
+    evaluate, best_s = shared(costs), float("inf")
     for plan in plans(costs, training):
         if all(use.fits for use in memory_use(plan, costs, training)):
             best_s = min(best_s, evaluate(plan))
@@ -57,7 +57,7 @@ def best_of_all(costs, training):
 def check_best(costs, training):
     best_s = best_of_all(costs, training)
     try:
-        found = search(costs, training, SPACE, recurrence(costs), effort=Effort(gap=0.0))
+        found = search(costs, training, SPACE, recurrence(costs), settle=shared(costs), effort=Effort(gap=0.0))
     except InfeasibleError:
         assert best_s == float("inf")
         return
@@ -117,6 +117,21 @@ def test_a_device_that_nothing_is_priced_on_takes_no_part():
     chosen = search(costs, Training(4), SPACE, recurrence(costs), effort=Effort(gap=0.0)).chosen
     assert "strange" not in chosen.plan.devices
     assert chosen.step_s == pytest.approx(search(priced, Training(4), SPACE, recurrence(priced)).chosen.step_s)
+
+
+def test_devices_that_share_cores_are_told_apart():
+    """Two of three like devices compute on one core, where each is half as fast while the other computes."""
+    costs = simple_costs({"a": [0.01, 0.02]}, ["a"] * 3)
+    devices = tuple(replace(device, cores=(place // 2,)) for place, device in enumerate(costs.cluster.devices))
+    node = replace(costs.cluster.nodes[0], devices=devices)
+    crowded = CostModel(costs.chain, replace(costs.cluster, nodes=(node,)), costs.table)
+    assert len(Arrangements(costs, Training(4), SPACE)._sorts) == 1
+    assert Arrangements(crowded, Training(4), SPACE)._sorts == [["a0"], ["a1"], ["a2"]]
+    check_best(crowded, Training(4))
+    evaluate = shared(crowded)
+    chosen = search(crowded, Training(4), SPACE, recurrence(crowded), settle=evaluate, effort=Effort(gap=0.0)).chosen
+    assert chosen.step_s == pytest.approx(0.06)
+    assert "a2" in chosen.plan.devices
 
 
 def test_rings_of_four_go_round_in_every_order_where_it_matters():

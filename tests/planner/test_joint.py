@@ -7,18 +7,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planner_cases import arrangements, problems, recurrence, simple_costs
+from planner_cases import arrangements, problems, shared, simple_costs
 
 from hetsim.hardware import Link
 from hetsim.memory import memory_use
 from hetsim.plan import Plan, Replica
 from hetsim.planner.drafting import proposals
+from hetsim.planner.hopes import Hopes
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.joint import JointSearch
-from hetsim.planner.known import Others
+from hetsim.planner.known import Known, Others
+from hetsim.planner.market import Market
 from hetsim.planner.packing import pack
+from hetsim.planner.questions import Questions
 from hetsim.planner.replica_split import ReplicaSplit, value_s
 from hetsim.planner.shortest_cut import Cut
+from hetsim.planner.teams import SURE
 from hetsim.planner.watch import Watch
 from hetsim.workload import Training
 
@@ -28,7 +32,7 @@ COUNTS, SIZES = (1, 2), (1, 2)
 def run(costs, training, gap=0.0, most=2000):
     """The search, with the best plan that fits and its step; None where there is none."""
     problem = HybridProblem(costs, training, [m for m in SIZES if 2 * m <= training.global_batch], COUNTS)
-    search, evaluate = JointSearch(problem), recurrence(costs)
+    search, evaluate = JointSearch(problem), shared(costs)
     best = [(float("inf"), None)]
     if problem.tables and problem.shapes:
         for draft in search.run(lambda: best[0][0], gap, most, Watch()):
@@ -66,7 +70,7 @@ def all_hybrids(costs, training):
 def test_bound_is_under_every_hybrid(case):
     costs, training = case
     search, (best_s, plan) = run(costs, training)
-    evaluate = recurrence(costs)
+    evaluate = shared(costs)
     every = [evaluate(hybrid) for hybrid in all_hybrids(costs, training)]
     if every:
         assert search.bound_s <= min(every) * (1 + 1e-6) + 1e-7
@@ -82,7 +86,7 @@ def test_bound_is_under_every_hybrid(case):
 def test_no_part_of_the_bound_rules_out_a_plan(case, chooser):
     """Each part has to allow what a plan does, in the time that its step takes, under all that may be assumed of its replicas."""
     costs, training = case
-    problem, evaluate = HybridProblem(costs, training, SIZES, COUNTS), recurrence(costs)
+    problem, evaluate = HybridProblem(costs, training, SIZES, COUNTS), shared(costs)
     every = list(all_hybrids(costs, training)) if problem.shapes else []
     every += [replace(plan, schedule="gpipe") for plan in every]
     for plan in chooser.sample(every, min(12, len(every))):
@@ -94,6 +98,7 @@ def test_no_part_of_the_bound_rules_out_a_plan(case, chooser):
             assert problem.longest_exchange_s(others) <= step_s
             for replica in plan.replicas:
                 check_allowed(problem, others, replica, step_s)
+            check_hoped(problem, others, plan, step_s)
 
 
 def check_allowed(problem, others, replica, step_s):
@@ -111,6 +116,23 @@ def check_allowed(problem, others, replica, step_s):
     spare_s = step_s - problem.last_tensor_s(others)
     assert table.most_microbatches(spare_s)[row] >= count
     assert not table.holdings.too_many(np.array([row]), np.array([count]), spare_s)[0]
+    assert table.most_passed(step_s - problem.longest_exchange_s(others))[row] >= count
+    assert problem.crossings.most_sent(replica.microbatch_samples, step_s)[row] >= count
+
+
+def check_hoped(problem, others, plan, step_s):
+    """If no more is hoped of shapes than the plan's replicas do, together with single devices they take the batch."""
+    most = np.zeros((len(problem.shapes), len(problem.tables)), dtype=np.int64)
+    for replica in plan.replicas:
+        if len(replica.stages) > 1:
+            types = [problem.costs.cluster.device(stage.device).type for stage in replica.stages]
+            row = problem.shapes.index(tuple(types.count(kind.device_type) for kind in problem.kinds))
+            size = [table.grid.microbatch for table in problem.tables].index(replica.microbatch_samples)
+            most[row, size] = max(most[row, size], replica.microbatches)
+    market = Market(problem, Known(), others, frozenset(), len(plan.replicas), step_s)
+    assert market.hoped(most)[0].most >= problem.training.global_batch * SURE
+    ruled_out_s, _ = Hopes(Questions(problem), others, frozenset(), len(plan.replicas), step_s).rule_out(200)
+    assert ruled_out_s is None or ruled_out_s < step_s
 
 
 def test_two_halves_of_a_cluster_that_no_device_of_holds_the_network():

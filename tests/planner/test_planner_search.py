@@ -249,3 +249,14 @@ def test_where_no_device_holds_the_network_the_best_of_one_type_is_a_pipeline():
     assert set(found[ONE_TYPE].plan.devices) == {"a0", "a1"}
     assert found[PIPELINE].step_s <= found[ONE_TYPE].step_s
     assert DATA_PARALLEL not in found
+
+
+def test_a_time_limit_that_is_over_from_the_start_leaves_what_is_known():
+    costs = simple_costs({"a": [0.01] * 4, "b": [0.03] * 4}, ["a", "b", "b"])
+    hurried = search(costs, Training(8), SMALL, recurrence(costs), watch=Watch(-1.0))
+    whole = search(costs, Training(8), SMALL, recurrence(costs))
+    assert hurried.ended_early
+    assert not whole.ended_early
+    assert hurried.chosen.step_s <= min(row.step_s for row in hurried.baselines)
+    assert 0 <= hurried.lower_bound_s <= whole.chosen.step_s
+    assert hurried.left_open >= whole.left_open
