@@ -11,7 +11,7 @@ from typing import Any
 
 from calibration.statistics import summarise
 from hetsim.costs import ALONE, CANARY, CONTEXT, CROWD, STEP, WORKSPACE, CostTable, LayerCost, TransferCost
-from hetsim.costs.gathered import FEW_IN_FLIGHT
+from hetsim.costs.gathered import are_few
 
 CANARY_SPREAD = 0.02
 """What two timings minutes apart still differ by when both are brought to one speed: what repeated calibrations showed."""
@@ -139,7 +139,7 @@ def _layer_costs(row: Mapping[str, Any], correction: float = 1.0, accumulation_s
     whole_update_s = sum(updates_s.values())
     shares = {name: update_s / whole_update_s if whole_update_s else 0.0 for name, update_s in updates_s.items()}
     added_s = {name: share * (accumulation_s or 0.0) for name, share in shares.items()}
-    adding = 1.0 if 1 < row["in_flight"] <= FEW_IN_FLIGHT else 1 - 1 / row["in_flight"]
+    adding = 1.0 if are_few(row["in_flight"]) else 1 - 1 / row["in_flight"]
     whole = summarise(row["marked_s"])
     scale = _median(row["whole_update_s"]) / whole_update_s if row["whole_update_s"] and whole_update_s else 1.0
     spread = whole.spread if math.isfinite(whole.spread) else 1.0

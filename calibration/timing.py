@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hetsim.costs.gathered import FEW_IN_FLIGHT
+from hetsim.costs.gathered import are_few
 from hetsim.hardware.footprint import PeakWatch
 from hetsim.models.intake import run_layers
 from hetsim.models.network import DTYPES, Network
@@ -89,7 +89,7 @@ def pipeline_order(in_flight: int) -> list[Work]:
     With few, as 1F1B does in its middle, whose forwards and backwards are in turn: only these count. With more, as GPipe does: all
     forwards, then all backwards.
     """
-    if not 1 < in_flight <= FEW_IN_FLIGHT:
+    if not are_few(in_flight):
         return [Work(forward=True)] * in_flight + [Work(forward=False)] * in_flight
     begin = [Work(forward=True, counts=False)] * in_flight + [Work(forward=False, counts=False)]
     return (

@@ -30,7 +30,7 @@ POLL_S = 0.2
 
 LOOK_S = 1.0
 """Between two looks at what they have done. The coordinator shares their cores, and a look takes it some milliseconds, by which a
-step becomes longer: five a second were seen to add 1 to 2 % to pipelines."""
+step becomes longer."""
 
 START_S = 120.0
 """Silence that is borne before the first step, while torch is loaded and the network is built; later `timeout_s` counts."""

@@ -14,13 +14,18 @@ FEW_IN_FLIGHT = 4
 caches is gone when its backward comes."""
 
 
+def are_few(in_flight: int) -> bool:
+    """Whether a pipeline has `in_flight` microbatches in flight, and few: these are timed in 1F1B's order."""
+    return 1 < in_flight <= FEW_IN_FLIGHT
+
+
 class Times:
     """The curves of one field of the layers' costs, plain and pipelined."""
 
     def __init__(self, rows: Iterable[LayerCost], field: str) -> None:
         mine = list(rows)
         self._plain = _curves((row for row in mine if row.in_flight == 1), field)
-        self._pipelined = _curves((row for row in mine if 1 < row.in_flight <= FEW_IN_FLIGHT), field)
+        self._pipelined = _curves((row for row in mine if are_few(row.in_flight)), field)
         self._deep = _curves((row for row in mine if row.in_flight > FEW_IN_FLIGHT), field)
 
     def curve(self, key: tuple[str, str], *, pipelined: bool = False, tensor_parallel: int = 1) -> Curve | None:

@@ -4,7 +4,7 @@ Gloo moves the bytes of a group in one thread (`gloo_tcp_loop`) and does its ope
 there that no operation has asked for yet, the first one looks at it again and again until an operation does. On a core that all of
 them share, it thereby keeps the operation waiting for as long as the kernel leaves a thread the core, some 4 ms, and an exchange
 of gradients has many such turns. As batch work it gives the core to an operation that wakes up. Between two processes with a core
-each, an all-reduce of 2.4 MB then takes 0.9 instead of 4.4 ms, one of 17 MB 6.3 instead of 12 ms, with a fifth of the scatter.
+each, an all-reduce of 2.4 MB then takes 1.2 instead of 5.8 ms, one of 17 MB 6.2 instead of 12.4 ms (`benchmarks.transport_live`).
 
 A message from one device to another is better off without: there the thread has to take the core from a computation.
 """
