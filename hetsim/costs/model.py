@@ -235,7 +235,11 @@ class CostModel:
         measured = self._transfer("send_recv", tuple(sorted((source[0], target[0]))))
         if measured is None or len(source) > 1 or len(target) > 1:
             return traffic
-        return traffic.taking(measured.at(size_bytes).seconds + self.hand_over_s(target[0]))
+        seconds = measured.at(size_bytes).seconds
+        if self.topology.node_of(source[0]) != self.topology.node_of(target[0]):
+            # Buffers on the way take in a short message that comes alone, faster than those are carried that follow each other.
+            seconds = max(seconds, size_bytes * measured.points[-1].seconds / measured.points[-1].size)
+        return traffic.taking(seconds + self.hand_over_s(target[0]))
 
     def reduce_s(self, devices: Sequence[str], size_bytes: int) -> float:
         """Seconds of an all-reduce of `size_bytes` over `devices`: measured, else a ring over their links."""

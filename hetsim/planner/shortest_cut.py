@@ -65,6 +65,8 @@ def best_cut(
     """
     join = np.add if total == "sum" else np.maximum
     tables: list[Floats] = []
+    longest = np.array([_longest(table) for table in stages])
+    reach = longest.max(axis=1)
     for behind, table in enumerate(stages):
         if not tables:
             in_time = table if late is None else np.where(table + late.stage_s <= late.limit_s, table, np.inf)
@@ -73,11 +75,18 @@ def best_cut(
         before = tables[-1]
         rows = _levels(shape)[behind]
         found = np.full((len(rows.used), *before.shape[1:]), np.inf)
+        # Where the stage may start, so that those behind it reach the end of the chain, and those before it its start.
+        ahead, layers = len(stages) - 1 - behind, table.shape[1]
+        starts = range(
+            max(ahead, layers - int(reach[: behind + 1].sum())), min(layers - behind, 1 + int(reach[behind + 1 :].sum()))
+        )
         for kind, (here, there) in enumerate(rows.steps):
             if len(here):
                 onward = join(before[there], links[kind][None]).min(axis=1)
                 room = None if late is None else late.limit_s - late.stage_s[kind]
-                found[here, kind] = _prolonged(table[kind], onward, join, room, only_first=behind == len(stages) - 1)
+                width = int(longest[behind, kind])
+                if width and starts:
+                    found[here, kind, starts.start : starts.stop] = _prolonged(table[kind], onward, join, room, starts, width)
         tables.append(found)
     kind = int(tables[-1][0, :, 0].argmin())
     value = float(tables[-1][0, kind, 0])
@@ -127,29 +136,23 @@ def _last(shape: Shape, table: Floats) -> Floats:
     return found
 
 
-def _prolonged(table: Floats, onward: Floats, join: np.ufunc, room: Floats | None, *, only_first: bool) -> Floats:
-    """[row, start]: the best stage from each layer on, with what follows it; `onward[row, stop]`.
+def _prolonged(table: Floats, onward: Floats, join: np.ufunc, room: Floats | None, starts: range, width: int) -> Floats:
+    """[row, start]: the best stage of up to `width` layers from each of `starts` on, with what follows it; `onward[row, stop]`.
 
     Both together come to no more than `room[start, stop]`.
     """
     layers = len(table)
-    found = np.full((len(onward), layers + 1), np.inf)
-    if only_first:
-        values = join(table[0][None], onward)
-        found[:, 0] = _kept(values, None if room is None else room[0]).min(axis=1)
-        return found
-    width = _longest(table)
-    if not width:
-        return found
-    # Stages of up to `width` layers: a band of the table, beside windows of what follows.
-    starts = np.arange(layers)[:, None]
-    stops = starts + np.arange(1, width + 1)
-    band = np.where(stops <= layers, table[starts, np.minimum(stops, layers)], np.inf)
-    padded = np.concatenate((onward[:, 1:], np.full((len(onward), width - 1), np.inf)), axis=1)
+    # A band of the table, beside windows of what follows.
+    start = np.arange(starts.start, starts.stop)[:, None]
+    stop = start + np.arange(1, width + 1)
+    last = np.minimum(stop, layers)
+    band = np.where(stop <= layers, table[start, last], np.inf)
+    behind = onward[:, starts.start + 1 : starts.stop + width]
+    missing = len(starts) + width - 1 - behind.shape[1]
+    padded = np.concatenate((behind, np.full((len(onward), missing), np.inf)), axis=1) if missing else behind
     values = join(sliding_window_view(padded, width, axis=1), band[None])
-    band_room = None if room is None else room[starts, np.minimum(stops, layers)]
-    found[:, :layers] = _kept(values, band_room).min(axis=2)
-    return found
+    best: Floats = _kept(values, None if room is None else room[start, last]).min(axis=2)
+    return best
 
 
 def _kept(values: Floats, room: Floats | None) -> Floats:
@@ -157,10 +160,10 @@ def _kept(values: Floats, room: Floats | None) -> Floats:
     return values if room is None else np.where(values <= room, values, np.inf)
 
 
-def _longest(table: Floats) -> int:
-    """Layers of the longest stage that is possible."""
-    start, stop = np.nonzero(np.isfinite(table))
-    return int((stop - start).max(initial=0))
+def _longest(table: Floats) -> list[int]:
+    """By kind: layers of the longest stage that is possible."""
+    length = np.arange(table.shape[2])[None, :] - np.arange(table.shape[1])[:, None]
+    return [int(length[row].max(initial=0)) for row in np.isfinite(table)]
 
 
 def _read(

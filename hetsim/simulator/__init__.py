@@ -2,8 +2,9 @@
 
 from hetsim.simulator.engine import simulate
 from hetsim.simulator.prediction import Prediction, Share, busy_s, least_step_s, predict, shared_step_s, step_s
+from hetsim.simulator.outline import step_ns
 from hetsim.simulator.prices import Prices, price
-from hetsim.simulator.recurrence import solve, step_ns
+from hetsim.simulator.recurrence import solve
 
 __all__ = [
     "Prediction",

@@ -16,9 +16,11 @@ from hetsim.plan import Plan
 from hetsim.schedule import Kind, make_schedule
 from hetsim.simulator.draws import draws_s
 from hetsim.simulator.engine import simulated_step_s
+from hetsim.simulator.outline import outline, step_ns
 from hetsim.simulator.prices import price
-from hetsim.simulator.recurrence import Solution, solve, step_ns
+from hetsim.simulator.recurrence import Solution, solve
 from hetsim.simulator.symmetry import contended, play, quotient
+from hetsim.simulator.wires import least_step_ns
 from hetsim.timeline import Timeline
 from hetsim.workload import Training
 
@@ -140,25 +142,14 @@ def shared_step_s(plan: Plan, costs: CostModel) -> float:
 
 
 def least_step_s(plan: Plan, costs: CostModel) -> float:
-    """Seconds that a step of `plan` takes at least, for searches: by the recurrence, or as long as the busiest wire is in use.
+    """Seconds that a step of `plan` takes at least, for searches: by the recurrence, or as long as its wires are in use.
 
     Never above `shared_step_s`.
     """
     prices = price(plan, costs)
-    busy_ns: dict[str, float] = defaultdict(float)
-    for replica in plan.replicas:
-        for number, stage in enumerate(replica.stages):
-            for kind in (Kind.SEND_F, Kind.SEND_B):
-                if (flow := prices.send.get((stage.device, number, kind))) is not None:
-                    for resource, load in flow.load.items():
-                        busy_ns[resource] += replica.microbatches * load * flow.transfer_ns
-    for phases in prices.exchange:
-        for flow in (flow for phase in phases for flow in phase):
-            for resource, load in flow.load.items():
-                busy_ns[resource] += load * flow.transfer_ns
+    alone = outline(plan, costs.chain, prices)
     # Shares are counted in floating point, so a nanosecond in a second is left to them.
-    busiest_ns = max(busy_ns.values(), default=0.0) * (1 - 1e-9)
-    return max(step_ns(plan, costs.chain, prices), busiest_ns) / 1e9
+    return max(alone.step_ns, least_step_ns(plan, prices, alone.begins_ns) * (1 - 1e-9)) / 1e9
 
 
 def step_s(plan: Plan, costs: CostModel, slowdown: Mapping[str, float] | None = None) -> float:

@@ -101,7 +101,7 @@ class Program:
         return [values_ns[slot] for slot in self.slot_of]
 
 
-_COMPUTED = ("compute", "first_backward", "part")
+_COMPUTED = ("compute", "first_backward", "last_backward", "part")
 """Fields of the prices that hold computation."""
 
 _NO_TIME: Slot = ("nothing", 0, 0, None)
@@ -117,6 +117,8 @@ def _value_ns(prices: Prices, devices: Sequence[str], slot: Slot) -> int:
             return prices.compute_ns[name, stage, Kind(str(rest))]
         case "first_backward":
             return prices.first_backward_ns[name, stage]
+        case "last_backward":
+            return sum(part.duration_ns for part in prices.last_backward[name, stage])
         case "part":
             return prices.last_backward[name, stage][int(str(rest))].duration_ns
         case "post":
@@ -294,6 +296,10 @@ class Walk:
         return True
 
     def _last_backward(self, device: _Device, action: Action, need: int) -> None:
+        if not self.exchanges:
+            index = self.program.add(("last_backward", device.number, action.stage, None), device.free, need)
+            self._note(device, action, index, index)
+            return
         first = index = 0
         for place, part in enumerate(self.prices.last_backward[device.name, action.stage]):
             waits = (index,) if first else (device.free, need)

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from hetsim.collector import collector_at_rest
 from hetsim.plan import Plan
 from hetsim.schedule import Action, Schedule, make_schedule
-from hetsim.simulator.likeness import representatives
 from hetsim.simulator.prices import Prices
 from hetsim.simulator.program import Program, Thing, Walk
 from hetsim.timeline import Timeline
@@ -98,12 +97,6 @@ class Solution:
         return path[::-1]
 
 
-def step_ns(plan: Plan, chain: Chain, prices: Prices) -> int:
-    """Nanoseconds of one step of `plan`. Raises PlanError where no schedule can order it."""
-    program, devices = program_of(representatives(plan, prices), chain, prices)
-    return max(program.ends_ns(program.durations_ns(program.values_ns(prices, devices))))
-
-
 def solve(schedule: Schedule, prices: Prices) -> Solution:
     """Start and end of every action. Raises PlanError where the schedule waits for itself (deadlock)."""
     walk = Walk(schedule, prices)
@@ -115,13 +108,13 @@ _programs: dict[Any, Program] = {}
 
 
 def program_of(plan: Plan, chain: Chain, prices: Prices) -> tuple[Program, tuple[str, ...]]:
-    """The program of `plan`'s own schedule, and the devices in the order of its numbers; `prices` may be those of a larger plan."""
+    """The program of `plan`, and its devices in the order of their numbers."""
     devices = tuple(device for replica in plan.replicas for device in replica.leaders)
     shape = _shape(plan, devices, prices)
     program = _programs.get(shape)
     if program is None:
         with collector_at_rest():
-            program = Walk(make_schedule(plan, chain, part=bool(prices.exchange_ns)), prices).run()
+            program = Walk(make_schedule(plan, chain), prices).run()
         if len(_programs) >= KEPT_PROGRAMS:
             del _programs[next(iter(_programs))]
         _programs[shape] = program
