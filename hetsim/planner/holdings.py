@@ -10,8 +10,8 @@ runs of these weights are passed, the quickest kind first. Whatever the weights,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,9 @@ import numpy as np
 from hetsim.planner.shortest_cut import Shape
 from hetsim.planner.stage_costs import Bools, Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
+
+POWERS = 64
+"""Microbatches are fewer than two to this power."""
 
 ROUNDS = 3
 """How often the time of passing and what can be held beside it are worked out from each other."""
@@ -98,41 +101,18 @@ class _Weights:
 
     def _most_held(self, of: Holdings, places: Ints, depth: Ints, counts: Ints, room_s: Floats) -> Floats:
         """[case, kind]: the weight of what its places hold at most, with `room_s` for the brackets."""
-        held = np.zeros(places.shape)
-        for kind in range(places.shape[1]):
-            deepest = int(depth.max(initial=0))
-            each = np.full((len(places), deepest), -1.0)
-            for behind in range(deepest):
-                rounds = counts - 1 - of.shares[kind] * np.minimum(counts - 1, behind)
-                limit_s = np.divide(room_s, rounds, out=np.full(len(rounds), np.inf), where=rounds > 0)
-                there = (behind < depth) & (places[:, kind] > 0) & (room_s >= 0)
-                for rows, in_flight, at_least in _alike(np.flatnonzero(there), np.minimum(counts, behind + 1), counts):
-                    each[rows, behind] = self._heaviest(kind, in_flight, at_least, limit_s[rows])
-            best = -np.sort(-each, axis=1)
-            taken = np.arange(deepest) < places[:, kind, None]
-            held[:, kind] = np.where(taken & (best > 0), best, 0.0).sum(axis=1)
-        return held
-
-    def _heaviest(self, kind: int, in_flight: int, counts: int, limit_s: Floats) -> Floats:
-        """The heaviest run of layers within each limit."""
-        key = kind, in_flight, counts
-        times_s, weights = self._runs[key] if key in self._runs else self._sorted(*key)
-        at = np.searchsorted(times_s, limit_s * (1 + 1e-12), side="right")
-        return np.asarray(weights[at])
-
-    def _sorted(self, kind: int, in_flight: int, counts: int) -> tuple[Floats, Floats]:
-        """Times of runs that the memory holds with so many in flight; and the heaviest of those that take no longer (an entry
-        more, 0 first)."""
-        start, stop = np.triu_indices(self.grid.layers, 0)
-        stop = stop + 1
-        times_s = self.grid.period_s[kind][start, stop]
-        fits = self.grid.fits(in_flight, counts)[kind][start, stop] & np.isfinite(times_s)
-        done = np.concatenate(([0.0], np.cumsum(self.layer)))
-        times_s, weights = times_s[fits], (done[stop] - done[start])[fits]
-        order = np.argsort(times_s, kind="stable")
-        heaviest = np.concatenate(([0.0], np.maximum.accumulate(weights[order]))) if len(order) else np.zeros(1)
-        self._runs[kind, in_flight, counts] = times_s[order], heaviest
-        return self._runs[kind, in_flight, counts]
+        behind = np.arange(int(depth.max(initial=0)))
+        ahead = np.minimum(counts[:, None] - 1, behind)
+        rounds = counts[:, None, None] - 1 - of.shares[:, None] * ahead[:, None, :]
+        limit_s = np.divide(room_s[:, None, None], rounds, out=np.full(rounds.shape, np.inf), where=rounds > 0)
+        there = (behind < depth[:, None])[:, None, :] & (places > 0)[:, :, None] & (room_s >= 0)[:, None, None]
+        case, kind, position = np.nonzero(there)
+        each = np.full(there.shape, -1.0)
+        in_flight, powers = ahead[case, position] + 1, np.frexp(counts)[1][case] - 1
+        each[there] = self._runs.heaviest(kind, in_flight, powers, limit_s[there])
+        best = -np.sort(-each, axis=2)
+        taken = behind < places[:, :, None]
+        return np.asarray(np.where(taken & (best > 0), best, 0.0).sum(axis=2))
 
     def _pass_s(self, held: Floats) -> Floats:
         """What passing the whole chain takes at least, where kinds hold no more than `held`."""
@@ -157,13 +137,63 @@ class _Weights:
         return float(self.layer.sum())
 
     @cached_property
-    def _runs(self) -> dict[tuple[int, int, int], tuple[Floats, Floats]]:
-        return {}
+    def _runs(self) -> _Runs:
+        return _Runs(self.grid, self.layer)
 
 
-def _alike(rows: Ints, in_flight: Ints, counts: Ints) -> Iterator[tuple[Ints, int, int]]:
-    """Those of `rows` with as many microbatches in flight and about as many in all: a power of two, at least."""
-    powers = np.frexp(counts[rows])[1] - 1
-    keys = in_flight[rows] * 64 + powers
-    for key in np.unique(keys):
-        yield rows[keys == key], int(key) // 64, 1 << (int(key) % 64)
+@dataclass
+class _Runs:
+    """The heaviest runs of layers within a time, by kind, microbatches in flight, and about how many there are in all.
+
+    Runs that are alike in these make a block: their times in rising order, and the heaviest of those that take no longer.
+    """
+
+    grid: StageGrid
+    layer: Floats
+    """What each layer weighs."""
+
+    _number: Ints = field(init=False)
+    """[kind, in flight, power]: of the block; -1: not made yet."""
+
+    _ends: list[int] = field(default_factory=lambda: [0])
+    _times_s: Floats = field(default_factory=lambda: np.zeros(0))
+    _heaviest: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        self._number = np.full((len(self.grid.kinds), self.grid.layers + 1, POWERS), -1)
+
+    def heaviest(self, kind: Ints, in_flight: Ints, powers: Ints, limit_s: Floats) -> Floats:
+        """Of each case, whose microbatches are a power of two, at least: the weight of the heaviest run within `limit_s`."""
+        cells = kind, in_flight, powers
+        new = self._number[cells] < 0
+        for cell in sorted(set(zip(*(of[new].tolist() for of in cells), strict=True))):
+            self._add(*cell)
+        block, ends = self._number[cells], np.array(self._ends)
+        return self._searched(ends[block], ends[block + 1], limit_s * (1 + 1e-12))
+
+    def _searched(self, first: Ints, last: Ints, limit_s: Floats) -> Floats:
+        """In each case's own block, by halving: how many times are within the limit."""
+        low, high = first.copy(), last.copy()
+        while (open_cases := low < high).any():
+            middle = (low + high) // 2
+            within = open_cases & (self._times_s[np.minimum(middle, len(self._times_s) - 1)] <= limit_s)
+            low = np.where(within, middle + 1, low)
+            high = np.where(open_cases & ~within, middle, high)
+        found = np.zeros(len(first))
+        some = low > first
+        found[some] = self._heaviest[low[some] - 1]
+        return found
+
+    def _add(self, kind: int, in_flight: int, power: int) -> None:
+        """Make a block."""
+        start, stop = np.triu_indices(self.grid.layers, 0)
+        stop = stop + 1
+        times_s = self.grid.period_s[kind][start, stop]
+        fits = self.grid.fits(in_flight, 1 << power)[kind][start, stop] & np.isfinite(times_s)
+        done = np.concatenate(([0.0], np.cumsum(self.layer)))
+        times_s, weights = times_s[fits], (done[stop] - done[start])[fits]
+        order = np.argsort(times_s, kind="stable")
+        self._number[kind, in_flight, power] = len(self._ends) - 1
+        self._times_s = np.concatenate((self._times_s, times_s[order]))
+        self._heaviest = np.concatenate((self._heaviest, np.maximum.accumulate(weights[order])))
+        self._ends.append(len(self._times_s))
