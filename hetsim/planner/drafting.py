@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hetsim.plan import PlainScheduleName, Plan, Replica, Stage
 from hetsim.planner.hybrid_problem import HybridProblem
-from hetsim.planner.placing import Places, place_by_replica, place_by_stage
+from hetsim.planner.placing import Places, place_by_replica, place_by_stage, place_heavy_together
 from hetsim.planner.replica_split import value_s
 from hetsim.planner.result import Proposal
 from hetsim.planner.share_sum import Group, Pieces, smallest_maximum
@@ -37,10 +38,13 @@ def proposals(problem: HybridProblem, draft: Draft, schedules: Sequence[PlainSch
             usable = [o for o in mine if share % o.pieces.count == 0 and share // o.pieces.count < len(o.pieces.cost)]
             replicas.append((team, min(usable, key=lambda o: float(o.pieces.cost[share // o.pieces.count])), share))
     rows = [[problem.kinds[kind] for kind in option.cut.kinds] for _, option, _ in replicas]
-    placed: list[Callable[..., list[Places] | None]] = [place_by_replica, place_by_stage]
-    done: set[str] = set()
-    for place in placed:
-        places = place(problem.costs.cluster, rows)
+    heavy = _holding(problem.heaviest_layer, [option.cut for _, option, _ in replicas])
+    cluster, done = problem.costs.cluster, set[str]()
+    for places in (
+        place_by_replica(cluster, rows),
+        place_by_stage(cluster, rows),
+        place_heavy_together(cluster, rows, heavy),
+    ):
         if places is None:
             continue
         made = tuple(_replica(option, share, p) for (_, option, share), p in zip(replicas, places, strict=True))
@@ -50,6 +54,11 @@ def proposals(problem: HybridProblem, draft: Draft, schedules: Sequence[PlainSch
             if str(plan) not in done:
                 done.add(str(plan))
                 yield Proposal(plan, best.largest)
+
+
+def _holding(layer: int, cuts: Iterable[Cut]) -> list[int]:
+    """The number of the stage that holds `layer`, of each cut."""
+    return [bisect_right(cut.cuts, layer) - 1 for cut in cuts]
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,12 @@ class HybridProblem:
         return [sum(device.type == name for device in self.costs.cluster.devices) for name in self.types]
 
     @cached_property
+    def heaviest_layer(self) -> int:
+        """The layer with the most parameters."""
+        layers = self.costs.chain.layers
+        return max(range(len(layers)), key=lambda layer: layers[layer].parameter_count)
+
+    @cached_property
     def floor(self) -> ExchangeFloor:
         """What communication takes at least."""
         return ExchangeFloor(self.costs)

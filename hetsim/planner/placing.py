@@ -18,19 +18,7 @@ def place_by_replica(cluster: Cluster, rows: Sequence[Sequence[Kind]]) -> list[P
 
     None where groups of devices no longer find a node.
     """
-    free = _Free(cluster)
-    # Those that need most room in one node come first; the order of the rows is kept in the answer.
-    order = sorted(range(len(rows)), key=lambda row: -max(len(list(run)) * kind.width for kind, run in groupby(rows[row])))
-    found: dict[int, Places] = {}
-    for row in order:
-        stages: list[tuple[str, ...]] = []
-        for kind, run in groupby(rows[row]):
-            taken = free.take(kind, len(list(run)))
-            if taken is None:
-                return None
-            stages += taken
-        found[row] = tuple(stages)
-    return [found[row] for row in range(len(rows))]
+    return _by_replica(_Free(cluster), rows)
 
 
 def place_by_stage(cluster: Cluster, rows: Sequence[Sequence[Kind]]) -> list[Places] | None:
@@ -48,6 +36,41 @@ def place_by_stage(cluster: Cluster, rows: Sequence[Sequence[Kind]]) -> list[Pla
             for row, devices in zip(members, taken, strict=True):
                 found[row].append(devices)
     return [tuple(found[row]) for row in range(len(rows))]
+
+
+def place_heavy_together(cluster: Cluster, rows: Sequence[Sequence[Kind]], heavy: Sequence[int]) -> list[Places] | None:
+    """Stage `heavy[row]` of every row first, so that these share a node if one has room for them and exchange gradients there; the
+    other stages by replica. None as above."""
+    free = _Free(cluster)
+    first: dict[int, tuple[str, ...]] = {}
+    by_kind: dict[Kind, list[int]] = defaultdict(list)
+    for row, stage in enumerate(heavy):
+        by_kind[rows[row][stage]].append(row)
+    for kind, members in by_kind.items():
+        taken = free.take(kind, len(members))
+        if taken is None:
+            return None
+        first |= dict(zip(members, taken, strict=True))
+    others = [[kind for number, kind in enumerate(row) if number != heavy[place]] for place, row in enumerate(rows)]
+    found = _by_replica(free, others)
+    if found is None:
+        return None
+    return [(*rest[: heavy[row]], first[row], *rest[heavy[row] :]) for row, rest in enumerate(found)]
+
+
+def _by_replica(free: _Free, rows: Sequence[Sequence[Kind]]) -> list[Places] | None:
+    # Those that need most room in one node come first; the order of the rows is kept in the answer.
+    runs = [max((len(list(run)) * kind.width for kind, run in groupby(row)), default=0) for row in rows]
+    found: dict[int, Places] = {}
+    for row in sorted(range(len(rows)), key=lambda row: -runs[row]):
+        stages: list[tuple[str, ...]] = []
+        for kind, run in groupby(rows[row]):
+            taken = free.take(kind, len(list(run)))
+            if taken is None:
+                return None
+            stages += taken
+        found[row] = tuple(stages)
+    return [found[row] for row in range(len(rows))]
 
 
 class _Free:

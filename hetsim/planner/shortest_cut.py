@@ -86,7 +86,9 @@ def best_cut(
                 room = None if late is None else late.limit_s - late.stage_s[kind]
                 width = int(longest[behind, kind])
                 if width and starts:
-                    found[here, kind, starts.start : starts.stop] = _prolonged(table[kind], onward, join, room, starts, width)
+                    found[here, kind, starts.start : starts.stop] = _prolonged(
+                        table[kind], onward, join, room, starts, width
+                    )
         tables.append(found)
     kind = int(tables[-1][0, :, 0].argmin())
     value = float(tables[-1][0, kind, 0])
