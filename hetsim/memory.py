@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 from hetsim.collector import collector_at_rest
 from hetsim.costs import CostModel
 from hetsim.errors import PlanError, Problem
-from hetsim.plan import Plan, Replica, ScheduleName
+from hetsim.plan import Plan, Replica, ScheduleName, Stage
 from hetsim.schedule import Action, Kind, compute_order
 from hetsim.timeline import Span, Timeline
 from hetsim.units import format_bytes
@@ -100,11 +101,10 @@ def _likeness(replica: Replica, costs: CostModel) -> Hashable:
 
 def _group_figures(replica: Replica, schedule: ScheduleName, costs: CostModel, training: Training) -> list[_Figures]:
     """For each group of `replica` the bytes that each of its devices holds, from parameters to context, as `MemoryUse` has them."""
-    # What is held depends on the order of the computation alone, which is quickly had without its messages.
-    with collector_at_rest():
-        actions = compute_order(replica, schedule)
+    groups = _groups(replica)
+    activations_bytes = _activations_bytes(replica, schedule, costs)
     rows: list[_Figures] = []
-    for group in _groups(replica):
+    for group in groups:
         held = [_stage_memory(replica, n, costs, training) for n, s in enumerate(replica.stages) if s.group == group]
         parameters_bytes = gradients_bytes = sum(mine.parameters_bytes for mine in held)
         rows.append(
@@ -112,13 +112,40 @@ def _group_figures(replica: Replica, schedule: ScheduleName, costs: CostModel, t
                 parameters_bytes,
                 gradients_bytes,
                 sum(mine.optimizer_bytes for mine in held),
-                most_held(actions[group[0]], {mine.number: mine.saved_bytes for mine in held}),
+                activations_bytes[group[0]],
                 sum(mine.buffers_bytes for mine in held),
                 costs.workspace_bytes(group[0], replica.microbatch_samples),
                 costs.context_bytes(group[0]),
             )
         )
     return rows
+
+
+def _activations_bytes(replica: Replica, schedule: ScheduleName, costs: CostModel) -> dict[str, int]:
+    """First device of each group -> the bytes that activations take on each of its devices at the worst moment."""
+    saved_bytes = [_saved_bytes(replica, number, costs) for number in range(len(replica.stages))]
+    if len(replica.leaders) == len(replica.stages):
+        in_flight = _in_flight(schedule, len(replica.stages), replica.microbatches)
+        return {s.device: most * size for s, most, size in zip(replica.stages, in_flight, saved_bytes, strict=True)}
+    # What is held depends on the order of the computation alone, which is quickly had without its messages.
+    with collector_at_rest():
+        actions = compute_order(replica, schedule)
+    return {device: most_held(order, dict(enumerate(saved_bytes))) for device, order in actions.items()}
+
+
+@lru_cache(maxsize=4096)
+def _in_flight(schedule: ScheduleName, depth: int, microbatches: int) -> tuple[int, ...]:
+    """By stage, of a replica with one stage a device: the most microbatches that it holds at a time."""
+    stages = tuple(Stage(f"d{number}", number, number + 1) for number in range(depth))
+    with collector_at_rest():
+        actions = compute_order(Replica(stages, microbatches, microbatches), schedule)
+    return tuple(most_in_flight(order) for order in actions.values())
+
+
+def _saved_bytes(replica: Replica, number: int, costs: CostModel) -> int:
+    """What autograd keeps of one microbatch on each device of a stage."""
+    stage, size = replica.stages[number], replica.microbatch_samples
+    return sum(costs.saved_bytes(stage.device, layer, size, tensor_parallel=len(stage.group)) for layer in stage.layers)
 
 
 def memory_over_time(timeline: Timeline, plan: Plan, costs: CostModel, training: Training) -> dict[str, MemoryCurve]:
@@ -165,7 +192,7 @@ def _stage_memory(replica: Replica, number: int, costs: CostModel, training: Tra
         number,
         elements * chain.element_bytes,
         elements * training.optimizer_state_bytes_per_parameter,
-        sum(costs.saved_bytes(stage.device, layer, size, tensor_parallel=width) for layer in stage.layers),
+        _saved_bytes(replica, number, costs),
         replica.microbatches * size * (entry_bytes + chain.boundary_bytes_per_sample(stage.stop)),
     )
 

@@ -41,7 +41,7 @@ NEAR = 2e-3
 STAGES_NEAR = 0.02
 """Relative. How near the step that is assumed for single stages comes to the one that is found."""
 
-GUESS = 1.6
+GUESS = 1.25
 """Times the work shared perfectly: the limit under which the narrowest cut is looked for first."""
 
 
@@ -164,7 +164,7 @@ class _Problem:
     """By number of stages behind: [kind, start, stop], infinite where the stage is not possible."""
 
     bracket_s: list[Floats]
-    """By number of stages behind: what the stage has to keep under the limit."""
+    """By number of stages behind: what the stage has to keep under the limit; infinite likewise."""
 
     link_bracket_s: Floats
     late_s: Floats | None
@@ -178,6 +178,7 @@ class _Problem:
             return None
         left_s = split.left_s + grid.overhead_s[:, None, None]
         in_time = split.alone_s <= below_s * (1 + 1e-12)
+        rest_s, forward_s = grid.rest_s(count), np.where(np.isfinite(grid.forward_s), grid.forward_s, 0.0)
         stage_s, bracket_s = [], []
         for behind in range(depth):
             fits = grid.fits(split.in_flight(behind), count)
@@ -188,9 +189,8 @@ class _Problem:
             else:
                 seconds[:, 0] = np.inf
             stage_s.append(seconds)
-            forward_s = np.where(np.isfinite(grid.forward_s), grid.forward_s, 0.0)
             ahead = 0 if split.schedule == "gpipe" else min(count - 1, behind)
-            bracket_s.append(grid.rest_s(count) - ahead * forward_s)
+            bracket_s.append(np.where(np.isfinite(seconds), rest_s - ahead * forward_s, np.inf))
         longer_s = np.maximum(grid.one_way_s, np.swapaxes(grid.one_way_s, 0, 1))
         link_bracket_s = (count - 1) * np.where(np.isfinite(longer_s), longer_s, 0.0)  # no link: its time is infinite, too
         late_s = None
@@ -285,11 +285,19 @@ class _Problem:
         return found or self._solve(np.inf, "largest")
 
     def _least_bracket_s(self) -> float:
-        """Under every bracket: the work of all layers, each on its fastest place, shared perfectly."""
+        """Under every bracket: the work of all layers, shared perfectly.
+
+        Whatever each kind's time is weighed by, no cut makes the weighed times of all stages less than the least of each layer. The
+        weights are what makes the whole chain weigh the same on every kind.
+        """
         kinds = [kind for kind, count in enumerate(self.shape) if count]
         layer_s = np.array([self.split.grid.layer_s(kind) for kind in kinds])
-        ratio = self._least_ratio()
-        return float(layer_s.min(axis=0).sum()) / sum(self.shape) * max(0.0, ratio)
+        whole_s = layer_s.sum(axis=1)
+        weight = 1 / np.maximum(np.where(np.isfinite(whole_s), whole_s, whole_s.min()), 1e-12)
+        if not np.isfinite(weight).all() or not (weight > 0).all():
+            return 0.0
+        places = float(np.array(self.shape)[kinds] @ weight)
+        return float((weight[:, None] * layer_s).min(axis=0).sum()) / places * max(0.0, self._least_ratio())
 
     def _least_sum_s(self) -> float:
         """Under every sum: each layer on its fastest kind, and the least that a first stage has left."""
@@ -330,8 +338,7 @@ class _Problem:
         """
         values = self.stage_s if total == "sum" else self.bracket_s
         allowed = [
-            np.where((bracket <= limit_s) & np.isfinite(stage), value, np.inf)
-            for stage, bracket, value in zip(self.stage_s, self.bracket_s, values, strict=True)
+            np.where(bracket <= limit_s, value, np.inf) for bracket, value in zip(self.bracket_s, values, strict=True)
         ]
         link_s = self.split.grid.link_s
         if total == "largest":

@@ -15,7 +15,7 @@ from itertools import product
 from typing import Literal
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided
 
 from hetsim.planner.stage_costs import Floats, Ints
 
@@ -152,7 +152,9 @@ def _prolonged(table: Floats, onward: Floats, join: np.ufunc, room: Floats | Non
     behind = onward[:, starts.start + 1 : starts.stop + width]
     missing = len(starts) + width - 1 - behind.shape[1]
     padded = np.concatenate((behind, np.full((len(onward), missing), np.inf)), axis=1) if missing else behind
-    values = join(sliding_window_view(padded, width, axis=1), band[None])
+    row_step, step = padded.strides
+    windows = as_strided(padded, (len(padded), len(starts), width), (row_step, step, step), writeable=False)
+    values = join(windows, band[None])
     best: Floats = _kept(values, None if room is None else room[start, last]).min(axis=2)
     return best
 

@@ -1,7 +1,7 @@
 """The closed recurrence replica by replica: when the exchange of each bucket begins, and when the step ends.
 
 What a replica computes and sends waits for nothing of the others: only its updates do, for the exchanges. So each replica is solved
-by itself, by a program that depends on nothing but its depth and its microbatches; the pieces of its last backwards tell when it has
+by itself, by a program that depends on its depth and its microbatches alone; the pieces of its last backwards tell when it has
 packed which bucket; and the exchanges follow from one another. That is `recurrence.solve` to the nanosecond, without a program of
 the whole plan, which for plans of unlike replicas is long in the making and never used again.
 """
@@ -114,7 +114,7 @@ def _own_program(replica: Replica, schedule: ScheduleName, chain: Chain, prices:
     shape = schedule, places, replica.microbatches, prices.posting
     if shape not in _programs:
         with collector_at_rest():
-            program = Walk(make_schedule(Plan((replica,), schedule), chain), prices).run()
+            program = Walk(make_schedule(Plan((replica,), schedule), chain), prices, noting=False).run()
         if len(_programs) >= KEPT_PROGRAMS:
             del _programs[next(iter(_programs))]
         node_of = {slot: node for node, slot in enumerate(program.slot_of, 1)}

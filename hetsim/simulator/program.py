@@ -204,9 +204,11 @@ class _Exchange:
 class Walk:
     """One pass over the lists of all devices, each as far as it goes before it needs another."""
 
-    def __init__(self, schedule: Schedule, prices: Prices) -> None:
+    def __init__(self, schedule: Schedule, prices: Prices, *, noting: bool = True) -> None:
+        """`noting`: whether it is noted which nodes make up which action."""
         self.schedule = schedule
         self.prices = prices
+        self.noting = noting
         self.program = Program()
         self._rows: list[tuple[int, Action, int, int, int]] = []
         """What makes a `Thing`: tuples without names, which are quicker to make."""
@@ -324,7 +326,8 @@ class Walk:
 
     def _note(self, device: _Device, action: Action, index: int, first: int) -> None:
         """Keep computation `action`, which occupies the device."""
-        self._rows.append((device.number, action, -1, index, first))
+        if self.noting:
+            self._rows.append((device.number, action, -1, index, first))
         device.free = index
 
     def _send(self, device: _Device, action: Action) -> bool:
@@ -359,8 +362,9 @@ class Walk:
     def _transfer(self, sender: _Device, send: Action, receiver: _Device, receive: Action, message: _Message) -> None:
         slot = ("send", sender.number, send.stage, send.kind)
         index = self.program.add(slot, message.sent, message.received, sender.sent.get(receiver.number, 0))
-        self._rows.append((sender.number, send, message.sent, index, index))
-        self._rows.append((receiver.number, receive, message.received, index, index))
+        if self.noting:
+            self._rows.append((sender.number, send, message.sent, index, index))
+            self._rows.append((receiver.number, receive, message.received, index, index))
         sender.sent[receiver.number] = message.arrived = index
         sender.unsent -= 1
 
