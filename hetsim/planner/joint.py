@@ -111,6 +111,8 @@ class JointSearch:
     _with_links: bool = False
     _parts: list[_Range] = field(default_factory=list)
     _handed_out: set[Draft] = field(default_factory=set)
+    _packed: dict[tuple[Others, int], int] = field(default_factory=dict)
+    """What was assumed of the replicas, and how many there could be -> the cuts that were known when they were last packed."""
 
     def run(self, best_s: Callable[[], float], gap: float, most_solved: int, watch: Watch) -> Iterator[Draft]:
         """Drafts, until no step can be shorter than `best_s()` by more than `gap`, relative, or `most_solved` cuts were looked for.
@@ -315,6 +317,9 @@ class JointSearch:
         for most in dict.fromkeys((part.fewest, part.most)):
             others = self._others(part)
             for _ in range(ASSUMED):
+                if self._packed.get((others, most)) == len(self._known.cuts):
+                    break  # with the same cuts it would be the same draft
+                self._packed[others, most] = len(self._known.cuts)
                 draft = packed(self.problem, self._known, others, most, low_s, best_s())
                 if draft and draft not in self._handed_out:
                     self._handed_out.add(draft)

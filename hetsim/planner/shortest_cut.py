@@ -164,10 +164,15 @@ def _kept(values: Floats, room: Floats | None) -> Floats:
     return values if room is None else np.where(values <= room, values, np.inf)
 
 
-def _longest(table: Floats) -> list[int]:
-    """By kind: layers of the longest stage that is possible."""
-    length = np.arange(table.shape[2])[None, :] - np.arange(table.shape[1])[:, None]
-    return [int(length[row].max(initial=0)) for row in np.isfinite(table)]
+def _longest(table: Floats) -> Ints:
+    """[kind]: layers of the longest stage that is possible."""
+    return np.asarray(np.where(np.isfinite(table), _lengths(table.shape[1]), 0).max(axis=(1, 2)))
+
+
+@lru_cache(maxsize=64)
+def _lengths(layers: int) -> Ints:
+    """[start, stop]: layers of a stage; less than 1 where it is none."""
+    return np.arange(layers + 1)[None, :] - np.arange(layers)[:, None]
 
 
 def _read(
