@@ -24,7 +24,10 @@ POWERS = 64
 """Microbatches are fewer than two to this power."""
 
 ROUNDS = 3
-"""How often the time of passing and what can be held beside it are worked out from each other."""
+"""How often the time of passing and what can be held beside it are worked out from each other, at most."""
+
+WORTH_A_ROUND = 1e-3
+"""By how much, relative, the time of passing has to have grown for some shape."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,10 @@ class _Weights:
             left = np.flatnonzero(~found)
             held = self._most_held(of, places[left], depth[left], counts[left], step_s - pass_s[left])
             found[left] = (step_s < pass_s[left]) | (held.sum(axis=1) < self._total * (1 - 1e-9))
-            pass_s[left] = np.maximum(pass_s[left], self._pass_s(held) + of.beside_s[rows[left]])
+            longer_s = np.maximum(pass_s[left], self._pass_s(held) + of.beside_s[rows[left]])
+            if (longer_s <= pass_s[left] * (1 + WORTH_A_ROUND)).all():
+                break
+            pass_s[left] = longer_s
         return found
 
     def _most_held(self, of: Holdings, places: Ints, depth: Ints, counts: Ints, room_s: Floats) -> Floats:
