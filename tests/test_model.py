@@ -55,6 +55,14 @@ def test_what_was_measured_of_a_link_counts_before_its_specification():
     assert measured.send_s("f", "f", 1500) == measured.send_s("f", "s", 0) == measured.reduce_s(["f"], 1500) == 0.0
 
 
+def test_messages_between_nodes_take_the_rate_that_lasts():
+    """A short message that comes alone hides in buffers; within a node there are none."""
+    rows = tuple(TransferCost("send_recv", ("f", "s"), size, seconds) for size, seconds in ((1000, 0.1), (4000, 4.0)))
+    assert costs_of(transfers=rows, split_nodes=True).send_s("f", "s", 1000) == pytest.approx(1.0)
+    assert costs_of(transfers=rows, split_nodes=True).send_s("f", "s", 4000) == pytest.approx(4.0)
+    assert costs_of(transfers=rows).send_s("f", "s", 1000) == pytest.approx(0.1)
+
+
 def test_a_curve_of_several_origins_keeps_that_of_each_point():
     rows = (*ROWS, replace(ROWS[0], microbatch=4, provenance="transferred", spread=0.3))
     costs = costs_of(rows)

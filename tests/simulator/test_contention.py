@@ -13,7 +13,7 @@ from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.memory import memory_over_time, memory_use
 from hetsim.plan import Plan
 from hetsim.schedule import Kind, make_schedule
-from hetsim.simulator import least_step_s, predict, price, shared_step_s, simulate, solve
+from hetsim.simulator import least_step_s, predict, price, shared_step_s, simulate, solve, step_s
 from hetsim.workload import Chain, Layer, Training
 
 NET = Link("net", 0.0, 1e6)
@@ -52,6 +52,15 @@ def test_two_pipelines_over_one_switch_share_their_nodes_links():
     assert alone.step_s == pytest.approx(1 + 1 + 1 + 2 + 1 + 2)
     both = step_of("n0.0[0:1] > n1.0[1:2] 1/1 | n0.1[0:1] > n1.1[1:2] 1/1", costs)
     assert both.step_s == pytest.approx(1 + 2 + 1 + 2 + 2 + 2)
+
+
+def test_a_wire_is_busy_from_when_its_exchanges_begin():
+    """The last layer's gradients are there after 4 s and the first one's after 6 s; each exchange alone takes 4 s, both over the
+    same wires: these are through after 4 + 8 s, though by the recurrence the step ends after 6 + 4 s."""
+    costs = costs_of([2, 2], layers=2, parameters=[MEGABYTE])
+    plan = Plan.parse("n0.0[0:1] > n0.1[1:2] 1/1 | n1.0[0:1] > n1.1[1:2] 1/1")
+    steps_s = [step_s(plan, costs), least_step_s(plan, costs), shared_step_s(plan, costs)]
+    assert steps_s == pytest.approx([10, 12, 12])
 
 
 def test_half_duplex_lets_both_ways_share():
