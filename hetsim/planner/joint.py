@@ -36,7 +36,7 @@ WORTH_DIVIDING = 1.1
 NEXT_GAP = 0.5
 """How far below a T that is possible the next one is, as long as none is ruled out."""
 
-PATIENCE = 20
+PATIENCE = 40
 """Questions after which a search that came no nearer ends."""
 
 PATIENCE_WITH_LINKS = 25
