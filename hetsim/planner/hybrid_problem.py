@@ -21,6 +21,7 @@ from hetsim.planner.shortest_cut import Shape
 from hetsim.planner.spending_floor import least_step_s
 from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
+from hetsim.planner.stays import ANYWHERE, Stay
 from hetsim.planner.work_floor import work_floor
 from hetsim.workload import Training
 
@@ -70,7 +71,8 @@ class HybridProblem:
             [table.grid.forward_s[kind, 0, -1] / table.grid.microbatch for table in self.tables] for kind in self._numbers
         ]
         forward_s = np.array([min(row, default=0.0) for row in whole_s])
-        return Crossings(self.costs, self.kinds, self.types, self.shapes, np.where(np.isfinite(forward_s), forward_s, 0.0))
+        forward_s = np.where(np.isfinite(forward_s), forward_s, 0.0)
+        return Crossings(self.costs, self.kinds, self.types, self.shapes, forward_s, self.training.global_batch)
 
     @cached_property
     def shapes(self) -> list[Shape]:
@@ -135,12 +137,16 @@ class HybridProblem:
         last = (chain.layers[0].parameters or (0,))[0] * chain.element_bytes
         return float(self.floor.reduce_s(others.holders, last, others.devices))
 
-    def longest_exchange_s(self, others: Others) -> float:
+    def longest_exchange_s(self, others: Others, stay: Stay = ANYWHERE) -> float:
         """The exchange of the layer whose gradients take longest, wherever it lies, which no step is shorter than."""
         chain = self.costs.chain
         sizes = np.array([layer.parameter_count for layer in chain.layers]) * chain.element_bytes
         ways = [self.floor.reduce_s(others.holders, sizes, others.devices | {kind.device_type}) for kind in self.kinds]
-        return float(np.min(ways, axis=0).max())
+        longest_s = float(np.min(ways, axis=0).max())
+        if not stay.first:
+            return longest_s
+        largest = int(sizes.max())
+        return max(longest_s, float(self.floor.reduce_s(others.holders, largest, leaves=True)))
 
     @cached_property
     def least_s(self) -> float:

@@ -27,6 +27,7 @@ from hetsim.planner.packing import relaxed
 from hetsim.planner.questions import Questions
 from hetsim.planner.replica_split import ReplicaSplit
 from hetsim.planner.stage_costs import Floats, Ints
+from hetsim.planner.stays import ANYWHERE, Stay
 from hetsim.planner.teams import NEAR, SURE, Alike, Draft, Team, alike, columns_of, packed
 from hetsim.planner.watch import Watch
 
@@ -72,6 +73,9 @@ class _Range:
 
     used: frozenset[int] = frozenset()
     """Kinds of which one is."""
+
+    stay: Stay = ANYWHERE
+    """Where their gradients are exchanged."""
 
     low_s: float = 0.0
     """No shorter step is possible."""
@@ -122,10 +126,8 @@ class JointSearch:
         yield from self._search(best_s, gap, PATIENCE, watch)
         if self.bound_s < best_s() / (1 + gap) and self.problem.crossings.matter:
             self._most_solved, self._with_links = self.solved + MOST_WITH_LINKS, True
-            for part in self._parts:
-                part.high_s = np.inf
-                self._above(part, part.low_s)
-            yield from self._search(best_s, gap, PATIENCE_WITH_LINKS, watch)
+            self._parts = [case for part in self._parts for case in self._cases(part)]
+            yield from self._search(best_s, gap, PATIENCE_WITH_LINKS + 2 * len(self._parts), watch)
 
     @cached_property
     def _places(self) -> Ints:
@@ -181,8 +183,17 @@ class JointSearch:
 
     def _above(self, part: _Range, low_s: float) -> _Range:
         """`part`, in which no step is shorter than `low_s`, nor than the longest exchange."""
-        part.low_s = max(low_s, self.problem.longest_exchange_s(self._others(part)))
+        part.low_s = max(low_s, self.problem.longest_exchange_s(self._others(part), part.stay))
         return part
+
+    def _cases(self, part: _Range) -> Iterator[_Range]:
+        """Cases that together are `part`, by where gradients are exchanged; nothing was asked about them yet."""
+        for stay in self.problem.crossings.stays.cases(self._others(part)):
+            case = replace(part, stay=stay, high_s=np.inf)
+            if stay.home is not None:
+                case.most = min(part.most, stay.home.devices)
+                case.banned |= {n for n, kind in enumerate(self.problem.kinds) if kind.device_type not in stay.home.types}
+            yield self._above(case, part.low_s)
 
     def _halves(self, part: _Range, step_s: float) -> list[_Range]:
         """Smaller problems that together are `part`; none where it is as small as it gets, or where even the most that could be
@@ -196,10 +207,10 @@ class JointSearch:
         if open_kinds := [kind for kind in part.alone if kind not in part.used]:
             kind = max(open_kinds, key=lambda kind: self.problem.curves[self.problem.kinds[kind].device_type].update_s)
             ways = [(part.banned | {kind}, part.used), (part.banned, part.used | {kind})]
-            return [self._above(_Range(part.fewest, part.most, *way), part.low_s) for way in ways]
+            return [self._above(_Range(part.fewest, part.most, *way, part.stay), part.low_s) for way in ways]
         middle = (part.fewest + part.most) // 2
         ends = [(part.fewest, middle), (middle + 1, part.most)] if part.fewest < part.most else []
-        return [self._above(_Range(*end, part.banned, part.used), part.low_s) for end in ends]
+        return [self._above(_Range(*end, part.banned, part.used, part.stay), part.low_s) for end in ends]
 
     def _ask(self, part: _Range, step_s: float) -> None:
         """Whether the batch can be taken within `step_s`: the part's bounds are moved accordingly."""
@@ -262,7 +273,7 @@ class JointSearch:
 
     def _ask_with_links(self, part: _Range, step_s: float) -> None:
         """The same, with the links of nodes."""
-        hopes = Hopes(self._questions, self._others(part), part.banned, part.most, step_s)
+        hopes = Hopes(self._questions, self._others(part), part.banned, part.most, step_s, part.stay)
         low_s, alone = hopes.rule_out(self._most_solved)
         if low_s is None:
             part.high_s, part.alone = step_s, alone or part.alone
