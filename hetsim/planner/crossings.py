@@ -130,6 +130,16 @@ class Crossings:
             return rows
         return np.hstack((rows, self.homes.of_alone(len(begins_s), stay.home, self._leaving_s(others, stay))))
 
+    def fullest_s(self, others: Others, stay: Stay) -> float:
+        """What the link that carries most of the exchange of leaving layers has to carry of it, at least.
+
+        A layer's holders are in as many nodes as have room for them, and in two; each of these sends all that one does. No link
+        carries less than all links do on average.
+        """
+        sizes = sorted((room for room, _ in self._rooms_of_nodes), reverse=True)
+        filled = int(np.searchsorted(np.cumsum(sizes), others.holders)) + 1
+        return self._leaving_s(others, stay) * min(max(2, filled), len(sizes)) / len(sizes)
+
     def most_sent(self, microbatch: int, step_s: float) -> Ints:
         """[shape]: of so many samples, the microbatches whose messages a link carries within `step_s`; `MANY` where none leaves its
         node for certain."""
@@ -174,7 +184,7 @@ class Crossings:
 
     def _exchange_s(self, kind: int, others: Others, stay: Stay) -> Floats:
         """[row]: a place of the kind for the gradients of all layers."""
-        surely_s = self._all_s(others) if self._must_leave(others)[kind] else self._leaving_s(others, stay)
+        surely_s = self._all_s(others) if self._must_leave(others, stay)[kind] else self._leaving_s(others, stay)
         rows = np.zeros(2 * len(self.types))
         rows[[self._type[kind], len(self.types) + self._type[kind]]] = self._part[kind] * surely_s
         return rows
@@ -199,13 +209,18 @@ class Crossings:
         rounding = [ROUNDING_S * len(layer.parameters) for layer in chain.layers]
         return np.maximum(np.array(sizes) - rounding, 0.0)
 
-    def _must_leave(self, others: Others) -> Bools:
+    def _must_leave(self, others: Others, stay: Stay) -> Bools:
         """[kind]: whether gradients surely leave their node.
 
-        They do where no node with devices of the kind, and of all types that single devices have, has room for one of every replica.
+        They do where no node with devices of the kind, and of all types that single devices have, has room for one of every
+        replica; and where they stay in one node alone, which has no devices of the kind.
         """
         wanted = [others.devices | {kind.device_type} for kind in self.kinds]
-        return np.array([all(room < others.holders for room, there in self._rooms if types <= there) for types in wanted])
+        leave = [all(room < others.holders for room, there in self._rooms if types <= there) for types in wanted]
+        if stay.home is not None and stay.second is None:
+            alone = stay.home.types
+            leave = [leaves or kind.device_type not in alone for leaves, kind in zip(leave, self.kinds, strict=True)]
+        return np.array(leave)
 
     def _message_s(self, microbatch: int) -> Floats:
         """[cut between two layers]: what the activations of a microbatch, or their gradients, take of a link."""
@@ -244,7 +259,12 @@ class Crossings:
     @cached_property
     def _rooms(self) -> set[tuple[int, frozenset[str]]]:
         """Devices of a node, and their types."""
-        return {(len(node.devices), frozenset(d.type for d in node.devices)) for node in self.costs.cluster.nodes}
+        return set(self._rooms_of_nodes)
+
+    @cached_property
+    def _rooms_of_nodes(self) -> list[tuple[int, frozenset[str]]]:
+        """The same of each node."""
+        return [(len(node.devices), frozenset(d.type for d in node.devices)) for node in self.costs.cluster.nodes]
 
     @cached_property
     def _places(self) -> Ints:

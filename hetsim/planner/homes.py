@@ -72,16 +72,16 @@ class Homes:
 
     def uses(self, kinds: Sequence[int], shapes: Ints, stay: Stay, home: Home, leaving_s: float) -> Iterator[HomeUse]:
         """What replicas of `shapes` use, all on these kinds; `leaving_s`: the exchange of the layers that leave every node."""
-        widths = [self.kinds[kind].width for kind in kinds if self.kinds[kind].device_type in home.types]
-        if not widths:
+        if not stay.has([self.kinds[kind].device_type for kind in kinds]):
             return
+        widths = [self.kinds[kind].width for kind in kinds if self.kinds[kind].device_type in home.types]
         devices = np.array(
             [[places * kind.width for places, kind in zip(self.shapes[row], self.kinds, strict=True)] for row in shapes]
         )
         taken = devices.sum(axis=1)
         whole_s = self._layer_s(home).sum()
         inside = np.flatnonzero(taken <= home.devices)
-        if len(widths) == len(kinds) and len(inside) and np.isfinite(whole_s):
+        if stay.second is None and len(widths) == len(kinds) and len(inside) and np.isfinite(whole_s):
             part = taken[inside, None] / home.devices
             fixed = part * np.array([home.devices, leaving_s, 0.0])
             yield HomeUse(inside, fixed, np.array([0.0, 0.0, whole_s]), inside=True)

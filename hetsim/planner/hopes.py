@@ -40,6 +40,9 @@ class Hopes:
     stay: Stay = ANYWHERE
     """Where gradients are exchanged."""
 
+    gave_up: bool = False
+    """Whether it is not known either that the step is possible: too many cuts would have been looked for."""
+
     def rule_out(self, most_solved: int) -> tuple[float | None, tuple[int, ...]]:
         """The step below which there is no plan; None where `step_s` cannot be ruled out, with the kinds of single devices on which
         that rests.
@@ -60,7 +63,8 @@ class Hopes:
                     return None, alone
             low_s, found, fewer = self._look_at(shapes, most, hoped.scaled(batch), low_s, enough)
             if self.questions.solved >= enough or not (found or fewer):
-                return None, ()  # for all that is known
+                self.gave_up = True
+                return None, ()
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

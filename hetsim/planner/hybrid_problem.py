@@ -135,7 +135,7 @@ class HybridProblem:
         """The exchange of the first layer's first tensor, which comes after all backwards; 0 where that layer has none."""
         chain = self.costs.chain
         last = (chain.layers[0].parameters or (0,))[0] * chain.element_bytes
-        return float(self.floor.reduce_s(others.holders, last, others.devices))
+        return float(self.floor.reduce_s(others.holders, last, others.devices, leaves=others.leave))
 
     def longest_exchange_s(self, others: Others, stay: Stay = ANYWHERE) -> float:
         """The exchange of the layer whose gradients take longest, wherever it lies, which no step is shorter than."""
@@ -145,8 +145,8 @@ class HybridProblem:
         longest_s = float(np.min(ways, axis=0).max())
         if not stay.first:
             return longest_s
-        largest = int(sizes.max())
-        return max(longest_s, float(self.floor.reduce_s(others.holders, largest, leaves=True)))
+        leaving_s = float(self.floor.reduce_s(others.holders, int(sizes.max()), leaves=True))
+        return max(longest_s, leaving_s, self.crossings.fullest_s(others, stay))
 
     @cached_property
     def least_s(self) -> float:
@@ -179,7 +179,9 @@ class HybridProblem:
             curves = self.curves.get(kind.device_type)
             if kind.width > 1 or curves is None:
                 continue
-            below_s = self.floor.reduce_s(others.holders, below_bytes, others.devices | {kind.device_type})
+            below_s = self.floor.reduce_s(
+                others.holders, below_bytes, others.devices | {kind.device_type}, leaves=others.leave
+            )
             slowest_s = max([curves.update_s, *updates_s])
             yield number, curves.beside(self.counts, below_s, slowest_s)
 

@@ -43,7 +43,7 @@ PATIENCE = 60
 PATIENCE_WITH_LINKS = 25
 """The same where links are counted."""
 
-MOST_WITH_LINKS = 600
+MOST_WITH_LINKS = 1000
 """Cuts that are looked for there."""
 
 LEAST_PROGRESS = 0.005
@@ -85,6 +85,9 @@ class _Range:
 
     alone: tuple[int, ...] = ()
     """Kinds of single devices on which that rests."""
+
+    gave_up: bool = False
+    """Whether that is because too many cuts would have been looked for."""
 
     is_new: bool = False
     """Whether nothing was asked about these plans yet."""
@@ -160,6 +163,8 @@ class JointSearch:
         while self._parts:
             part = min(self._parts, key=lambda part: part.low_s)
             shortest_s = min(best_s(), self.problem.some_step_s)
+            if part.is_settled and part.gave_up:
+                part.high_s, part.gave_up = np.inf, False  # more cuts are known now
             self.bound_s = min(part.low_s, best_s())
             enough = part.low_s >= shortest_s / (1 + gap) or part.is_settled
             if enough or self.solved >= self._most_solved or watch.over or progress.stalls(self.bound_s, shortest_s):
@@ -191,19 +196,26 @@ class JointSearch:
         for stay in self.problem.crossings.stays.cases(self._others(part)):
             case = replace(part, stay=stay, high_s=np.inf)
             if stay.home is not None:
-                case.most = min(part.most, stay.home.devices)
-                case.banned |= {n for n, kind in enumerate(self.problem.kinds) if kind.device_type not in stay.home.types}
+                case.most = min(part.most, stay.home.devices, (stay.second or stay.home).devices)
+                elsewhere = [
+                    stay.second is not None or kind.device_type not in stay.home.types for kind in self.problem.kinds
+                ]
+                case.banned |= set(np.flatnonzero(elsewhere).tolist())
             yield self._above(case, part.low_s)
 
     def _halves(self, part: _Range, step_s: float) -> list[_Range]:
         """Smaller problems that together are `part`; none where it is as small as it gets, or where even the most that could be
         assumed would not rule out `step_s`."""
+        stays = self.problem.crossings.stays.halves(part.stay)
         strictest = replace(part, fewest=part.most, used=part.used | set(part.alone), low_s=0.0, high_s=np.inf)
-        if strictest.used == part.used and strictest.fewest == part.fewest:
+        strictest.stay = stays[-1] if stays else part.stay
+        if (strictest.used, strictest.fewest, strictest.stay) == (part.used, part.fewest, part.stay):
             return []
         self._ask(strictest, step_s)
         if strictest.low_s < step_s:
             return []
+        if stays:
+            return [self._above(replace(part, stay=stay, high_s=np.inf, gave_up=False), part.low_s) for stay in stays]
         if open_kinds := [kind for kind in part.alone if kind not in part.used]:
             kind = max(open_kinds, key=lambda kind: self.problem.curves[self.problem.kinds[kind].device_type].update_s)
             ways = [(part.banned | {kind}, part.used), (part.banned, part.used | {kind})]
@@ -276,7 +288,7 @@ class JointSearch:
         hopes = Hopes(self._questions, self._others(part), part.banned, part.most, step_s, part.stay)
         low_s, alone = hopes.rule_out(self._most_solved)
         if low_s is None:
-            part.high_s, part.alone = step_s, alone or part.alone
+            part.high_s, part.alone, part.gave_up = step_s, alone or part.alone, hopes.gave_up
         else:
             part.low_s = max(part.low_s, low_s)
 
@@ -335,7 +347,8 @@ class JointSearch:
                 others = found
 
     def _others(self, part: _Range) -> Others:
-        return Others(part.fewest, frozenset(self.problem.kinds[kind].device_type for kind in part.used))
+        devices = frozenset(self.problem.kinds[kind].device_type for kind in part.used)
+        return Others(part.fewest, devices, part.stay.none_stay)
 
     def _others_of(self, draft: Draft) -> Others:
         alone = frozenset(self.problem.kinds[team.kind].device_type for team in draft if team.known is None)

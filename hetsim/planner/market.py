@@ -187,12 +187,15 @@ class Market:
     def _alone(self) -> dict[int, tuple[Bools, Floats]]:
         """By kind of a single device: whether each share is possible, and what it uses."""
         problem, found = self.problem, {}
+        # No exchange begins before all replicas have gradients, and the longest ends within the step.
+        before_s = self.step_s - problem.longest_exchange_s(self.others, self.stay)
         for kind, cost_s in problem.alone_at_least_s(self.others).items():
             if kind not in self.banned:
                 devices = np.tile(problem.usage[len(problem.shapes) + kind].astype(float), (len(cost_s), 1))
                 links = problem.crossings.of_alone(kind, problem.alone_begins_s[kind], self.others, self.stay)
                 uses = np.hstack((devices, links)) if problem.crossings.matter else devices
-                found[kind] = cost_s <= self.step_s, uses
+                possible = (cost_s <= self.step_s) & (problem.alone_begins_s[kind] <= before_s)
+                found[kind] = possible, uses
         return found
 
     @cached_property
