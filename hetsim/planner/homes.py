@@ -1,16 +1,17 @@
 """What replicas use of one node in which the gradients of some layer stay.
 
-All R replicas have a place in that node, n, for this layer. So each has a stage on a device of one of its types, and uses one of its
-devices at least; replicas whose stages are all in n use as many as they have places. With N for the devices of n::
+All R replicas have a place in that node, n, for this layer. So each has a stage on a device of one of its types, and uses one of
+its devices at least; replicas whose stages are all in n use as many as they have places. With N for the devices of n::
 
     sum over replicas of (devices in n)                    <=  N
     sum over replicas of (messages out of n + exchange)    <=  T        what its link carries
     sum over replicas of (work in n)                       <=  N * T    its devices compute one thing at a time
 
-A replica that is not all in n has the layer in a run of layers in n that ends before the chain does, or begins later. Activations or
-their gradients leave n at each end of the run that is not one of the chain, once for each sample, and n does the work of the run at
-least. Whichever run it is, messages and work are over the hull of those of all runs with one of the layers that may stay: so a
-replica is counted by the corners of the hull, in fractions. One that is all in n sends no messages, and n does all its work.
+A replica that is not all in n has the layer in a run of layers in n that ends before the chain does, or begins later. Activations
+or their gradients leave n at each end of the run that is not one of the chain, once for each sample, and n does the work of the run
+at least. Whichever run it is, messages and work are over the hull of those of all runs with one of the layers that may stay: so a
+replica is counted by the corners of the hull, in fractions. One that is all in n sends no messages, and n does all its work. Where
+gradients stay in a second node, too, each replica has a stage there, and none is all in n.
 
 If a replica is all in n, so are the layers that leave every node: n sends their part of the exchange over its link. Of that each
 such replica is charged for the N-th part by device, which is no more in all, as n has N devices.

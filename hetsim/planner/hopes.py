@@ -22,7 +22,7 @@ from hetsim.planner.stage_costs import Ints
 from hetsim.planner.stays import ANYWHERE, Stay
 from hetsim.planner.teams import SURE
 
-MOST_OF_ONE = 150
+MOST_OF_ONE = 60
 """Cuts that are looked for to answer one question."""
 
 

@@ -121,8 +121,8 @@ class StageGrid:
 
         The gradients of any of its layers, and of those before it in the stage, cross a link after the layer's backward; the last
         tensor after all of it. `beside`: the types of replicas that are one device. Over the link of such a one go the gradients of
-        all layers, from the last to the first: those of the stages before come after this one's. `leave`: whether no layer's gradients
-        stay in one node.
+        all layers, from the last to the first: those of the stages before come after this one's. `leave`: whether no layer's
+        gradients stay in one node.
         """
         key = holders, beside, leave
         if key not in self._left_s:

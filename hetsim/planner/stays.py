@@ -2,10 +2,10 @@
 
 The gradients of a layer stay in a node if all its holders, one of each replica, are devices of it. Then they do not cross the link
 of the node, whatever the number of replicas. Order the layers that have gradients by their bytes, most first. In every plan either
-none stay; or some do, all in the same node; or some do in one node, and some in another. In the second case there is a first in the
-order that stays, and the layers before it leave every node: they cross the network, and the links of all nodes that hold them. So do
-all layers that are on a device of a type that the node has not. In the third case each replica has a stage in either node, so that
-none is all in one. With the devices that these nodes have, that makes cases which are together all plans.
+none stay; or some do, all in the same node; or some do in one node, and some in another. In the second case there is a first in
+the order that stays, and the layers before it leave every node: they cross the network, and the links of all nodes that hold them.
+So do all layers that are on a device of a type that the node has not. In the third case each replica has a stage in either node, so
+that none is all in one. With the devices that these nodes have, that makes cases which are together all plans.
 """
 
 from __future__ import annotations
