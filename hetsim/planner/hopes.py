@@ -19,9 +19,10 @@ from hetsim.planner.market import Market
 from hetsim.planner.packing import Prices
 from hetsim.planner.questions import Questions
 from hetsim.planner.stage_costs import Ints
+from hetsim.planner.stays import ANYWHERE, Stay
 from hetsim.planner.teams import SURE
 
-MOST_OF_ONE = 150
+MOST_OF_ONE = 60
 """Cuts that are looked for to answer one question."""
 
 
@@ -36,6 +37,11 @@ class Hopes:
 
     replicas: int
     step_s: float
+    stay: Stay = ANYWHERE
+    """Where gradients are exchanged."""
+
+    gave_up: bool = False
+    """Whether it is not known either that the step is possible: too many cuts would have been looked for."""
 
     def rule_out(self, most_solved: int) -> tuple[float | None, tuple[int, ...]]:
         """The step below which there is no plan; None where `step_s` cannot be ruled out, with the kinds of single devices on which
@@ -43,7 +49,7 @@ class Hopes:
 
         No more cuts are looked for once there were `most_solved` in all.
         """
-        if self.step_s <= self.questions.problem.longest_exchange_s(self.others):
+        if self.step_s <= self.questions.problem.longest_exchange_s(self.others, self.stay):
             return self.step_s, ()
         most, low_s, found = self._most(), self.step_s, True
         batch, enough = self._batch * SURE, min(most_solved, self.questions.solved + MOST_OF_ONE)
@@ -57,7 +63,8 @@ class Hopes:
                     return None, alone
             low_s, found, fewer = self._look_at(shapes, most, hoped.scaled(batch), low_s, enough)
             if self.questions.solved >= enough or not (found or fewer):
-                return None, ()  # for all that is known
+                self.gave_up = True
+                return None, ()
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -88,7 +95,7 @@ class Hopes:
         problem = self.questions.problem
         spare_s = self.step_s - problem.last_tensor_s(self.others)
         # The longest exchange begins when every replica has all microbatches forward through all stages.
-        before_s = self.step_s - problem.longest_exchange_s(self.others)
+        before_s = self.step_s - problem.longest_exchange_s(self.others, self.stay)
         limits = [
             (table.most_microbatches(spare_s), table.most_passed(before_s), problem.crossings.most_sent(size, self.step_s))
             for table, size in zip(problem.tables, problem.own.tolist(), strict=True)
@@ -98,7 +105,7 @@ class Hopes:
     @cached_property
     def _market(self) -> Market:
         questions = self.questions
-        return Market(questions.problem, questions.known, self.others, self.banned, self.replicas, self.step_s)
+        return Market(questions.problem, questions.known, self.others, self.banned, self.replicas, self.step_s, self.stay)
 
     @cached_property
     def _passed(self) -> Ints:

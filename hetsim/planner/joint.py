@@ -27,6 +27,7 @@ from hetsim.planner.packing import relaxed
 from hetsim.planner.questions import Questions
 from hetsim.planner.replica_split import ReplicaSplit
 from hetsim.planner.stage_costs import Floats, Ints
+from hetsim.planner.stays import ANYWHERE, Stay
 from hetsim.planner.teams import NEAR, SURE, Alike, Draft, Team, alike, columns_of, packed
 from hetsim.planner.watch import Watch
 
@@ -42,7 +43,7 @@ PATIENCE = 40
 PATIENCE_WITH_LINKS = 25
 """The same where links are counted."""
 
-MOST_WITH_LINKS = 600
+MOST_WITH_LINKS = 1000
 """Cuts that are looked for there."""
 
 LEAST_PROGRESS = 0.005
@@ -73,6 +74,9 @@ class _Range:
     used: frozenset[int] = frozenset()
     """Kinds of which one is."""
 
+    stay: Stay = ANYWHERE
+    """Where their gradients are exchanged."""
+
     low_s: float = 0.0
     """No shorter step is possible."""
 
@@ -81,6 +85,9 @@ class _Range:
 
     alone: tuple[int, ...] = ()
     """Kinds of single devices on which that rests."""
+
+    gave_up: bool = False
+    """Whether that is because too many cuts would have been looked for."""
 
     is_new: bool = False
     """Whether nothing was asked about these plans yet."""
@@ -124,10 +131,8 @@ class JointSearch:
         yield from self._search(best_s, gap, PATIENCE, watch)
         if self.bound_s < best_s() / (1 + gap) and self.problem.crossings.matter:
             self._most_solved, self._with_links = self.solved + MOST_WITH_LINKS, True
-            for part in self._parts:
-                part.high_s = np.inf
-                self._above(part, part.low_s)
-            yield from self._search(best_s, gap, PATIENCE_WITH_LINKS, watch)
+            self._parts = [case for part in self._parts for case in self._cases(part)]
+            yield from self._search(best_s, gap, PATIENCE_WITH_LINKS + 2 * len(self._parts), watch)
 
     @cached_property
     def _places(self) -> Ints:
@@ -160,6 +165,8 @@ class JointSearch:
         while self._parts:
             part = min(self._parts, key=lambda part: part.low_s)
             shortest_s = min(best_s(), self.problem.some_step_s)
+            if part.is_settled and part.gave_up:
+                part.high_s, part.gave_up = np.inf, False  # more cuts are known now
             self.bound_s = min(part.low_s, best_s())
             enough = part.low_s >= shortest_s / (1 + gap) or part.is_settled
             if enough or self.solved >= self._most_solved or watch.over or progress.stalls(self.bound_s, shortest_s):
@@ -183,25 +190,41 @@ class JointSearch:
 
     def _above(self, part: _Range, low_s: float) -> _Range:
         """`part`, in which no step is shorter than `low_s`, nor than the longest exchange."""
-        part.low_s = max(low_s, self.problem.longest_exchange_s(self._others(part)))
+        part.low_s = max(low_s, self.problem.longest_exchange_s(self._others(part), part.stay))
         return part
+
+    def _cases(self, part: _Range) -> Iterator[_Range]:
+        """Cases that together are `part`, by where gradients are exchanged; nothing was asked about them yet."""
+        for stay in self.problem.crossings.stays.cases(self._others(part)):
+            case = replace(part, stay=stay, high_s=np.inf)
+            if stay.home is not None:
+                case.most = min(part.most, stay.home.devices, (stay.second or stay.home).devices)
+                elsewhere = [
+                    stay.second is not None or kind.device_type not in stay.home.types for kind in self.problem.kinds
+                ]
+                case.banned |= set(np.flatnonzero(elsewhere).tolist())
+            yield self._above(case, part.low_s)
 
     def _halves(self, part: _Range, step_s: float) -> list[_Range]:
         """Smaller problems that together are `part`; none where it is as small as it gets, or where even the most that could be
         assumed would not rule out `step_s`."""
+        stays = self.problem.crossings.stays.halves(part.stay)
         strictest = replace(part, fewest=part.most, used=part.used | set(part.alone), low_s=0.0, high_s=np.inf)
-        if strictest.used == part.used and strictest.fewest == part.fewest:
+        strictest.stay = stays[-1] if stays else part.stay
+        if (strictest.used, strictest.fewest, strictest.stay) == (part.used, part.fewest, part.stay):
             return []
         self._ask(strictest, step_s)
         if strictest.low_s < step_s:
             return []
+        if stays:
+            return [self._above(replace(part, stay=stay, high_s=np.inf, gave_up=False), part.low_s) for stay in stays]
         if open_kinds := [kind for kind in part.alone if kind not in part.used]:
             kind = max(open_kinds, key=lambda kind: self.problem.curves[self.problem.kinds[kind].device_type].update_s)
             ways = [(part.banned | {kind}, part.used), (part.banned, part.used | {kind})]
-            return [self._above(_Range(part.fewest, part.most, *way), part.low_s) for way in ways]
+            return [self._above(_Range(part.fewest, part.most, *way, part.stay), part.low_s) for way in ways]
         middle = (part.fewest + part.most) // 2
         ends = [(part.fewest, middle), (middle + 1, part.most)] if part.fewest < part.most else []
-        return [self._above(_Range(*end, part.banned, part.used), part.low_s) for end in ends]
+        return [self._above(_Range(*end, part.banned, part.used, part.stay), part.low_s) for end in ends]
 
     def _ask(self, part: _Range, step_s: float) -> None:
         """Whether the batch can be taken within `step_s`: the part's bounds are moved accordingly."""
@@ -264,10 +287,10 @@ class JointSearch:
 
     def _ask_with_links(self, part: _Range, step_s: float) -> None:
         """The same, with the links of nodes."""
-        hopes = Hopes(self._questions, self._others(part), part.banned, part.most, step_s)
+        hopes = Hopes(self._questions, self._others(part), part.banned, part.most, step_s, part.stay)
         low_s, alone = hopes.rule_out(self._most_solved)
         if low_s is None:
-            part.high_s, part.alone = step_s, alone or part.alone
+            part.high_s, part.alone, part.gave_up = step_s, alone or part.alone, hopes.gave_up
         else:
             part.low_s = max(part.low_s, low_s)
 
@@ -329,7 +352,8 @@ class JointSearch:
                 others = found
 
     def _others(self, part: _Range) -> Others:
-        return Others(part.fewest, frozenset(self.problem.kinds[kind].device_type for kind in part.used))
+        devices = frozenset(self.problem.kinds[kind].device_type for kind in part.used)
+        return Others(part.fewest, devices, part.stay.none_stay)
 
     def _others_of(self, draft: Draft) -> Others:
         alone = frozenset(self.problem.kinds[team.kind].device_type for team in draft if team.known is None)

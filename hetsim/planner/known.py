@@ -24,9 +24,12 @@ class Others:
     devices: frozenset[str] = frozenset()
     """Types of single devices among them."""
 
+    leave: bool = False
+    """Whether no layer's gradients stay in one node."""
+
     def covers(self, other: Others) -> bool:
         """Whether what is not possible under these assumptions is not possible under those of `other` either."""
-        return self.holders <= other.holders and self.devices <= other.devices
+        return self.holders <= other.holders and self.devices <= other.devices and self.leave <= other.leave
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +50,7 @@ class KnownCut:
         """How many are done within `step_s`."""
         if others not in self._steps_s:
             counts = np.arange(1, self.most + 1)
-            seconds = value_s(self.grid, self.cut, counts, others.holders, others.devices)
+            seconds = value_s(self.grid, self.cut, counts, others.holders, others.devices, leave=others.leave)
             self._steps_s[others] = np.maximum.accumulate(seconds)
         return int(np.searchsorted(self._steps_s[others], step_s, side="right"))
 
