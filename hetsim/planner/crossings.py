@@ -184,7 +184,7 @@ class Crossings:
 
     def _exchange_s(self, kind: int, others: Others, stay: Stay) -> Floats:
         """[row]: a place of the kind for the gradients of all layers."""
-        surely_s = self._all_s(others) if self._must_leave(others, stay)[kind] else self._leaving_s(others, stay)
+        surely_s = self._all_s(others) if self._must_leave(others)[kind] else self._leaving_s(others, stay)
         rows = np.zeros(2 * len(self.types))
         rows[[self._type[kind], len(self.types) + self._type[kind]]] = self._part[kind] * surely_s
         return rows
@@ -209,18 +209,15 @@ class Crossings:
         rounding = [ROUNDING_S * len(layer.parameters) for layer in chain.layers]
         return np.maximum(np.array(sizes) - rounding, 0.0)
 
-    def _must_leave(self, others: Others, stay: Stay) -> Bools:
+    def _must_leave(self, others: Others) -> Bools:
         """[kind]: whether gradients surely leave their node.
 
-        They do where no node with devices of the kind, and of all types that single devices have, has room for one of every
-        replica; and where they stay in one node alone, which has no devices of the kind.
+        They do where that is assumed, and where no node with devices of the kind, and of all types that single devices have, has
+        room for one of every replica.
         """
         wanted = [others.devices | {kind.device_type} for kind in self.kinds]
-        leave = [all(room < others.holders for room, there in self._rooms if types <= there) for types in wanted]
-        if stay.home is not None and stay.second is None:
-            alone = stay.home.types
-            leave = [leaves or kind.device_type not in alone for leaves, kind in zip(leave, self.kinds, strict=True)]
-        return np.array(leave)
+        full = [all(room < others.holders for room, there in self._rooms if types <= there) for types in wanted]
+        return np.array([leaves or kind.device_type in others.leave for leaves, kind in zip(full, self.kinds, strict=True)])
 
     def _message_s(self, microbatch: int) -> Floats:
         """[cut between two layers]: what the activations of a microbatch, or their gradients, take of a link."""

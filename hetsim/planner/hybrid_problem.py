@@ -141,13 +141,17 @@ class HybridProblem:
         """The exchange of the first layer's first tensor, which comes after all backwards; 0 where that layer has none."""
         chain = self.costs.chain
         last = (chain.layers[0].parameters or (0,))[0] * chain.element_bytes
-        return float(self.floor.reduce_s(others.holders, last, others.devices, leaves=others.leave))
+        return float(self.floor.reduce_s(others.holders, last, others.devices, leaves=others.leave.issuperset(self.types)))
 
     def longest_exchange_s(self, others: Others, stay: Stay = ANYWHERE) -> float:
         """The exchange of the layer whose gradients take longest, wherever it lies, which no step is shorter than."""
         chain = self.costs.chain
         sizes = np.array([layer.parameter_count for layer in chain.layers]) * chain.element_bytes
-        ways = [self.floor.reduce_s(others.holders, sizes, others.devices | {kind.device_type}) for kind in self.kinds]
+        types = {kind.device_type for kind in self.kinds}
+        ways = [
+            self.floor.reduce_s(others.holders, sizes, others.devices | {name}, leaves=name in others.leave)
+            for name in types
+        ]
         longest_s = float(np.min(ways, axis=0).max())
         if not stay.first:
             return longest_s
@@ -186,7 +190,7 @@ class HybridProblem:
             if kind.width > 1 or curves is None:
                 continue
             below_s = self.floor.reduce_s(
-                others.holders, below_bytes, others.devices | {kind.device_type}, leaves=others.leave
+                others.holders, below_bytes, others.devices | {kind.device_type}, leaves=kind.device_type in others.leave
             )
             slowest_s = max([curves.update_s, *updates_s])
             yield number, curves.beside(self.counts, below_s, slowest_s)

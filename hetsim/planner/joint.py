@@ -353,7 +353,7 @@ class JointSearch:
 
     def _others(self, part: _Range) -> Others:
         devices = frozenset(self.problem.kinds[kind].device_type for kind in part.used)
-        return Others(part.fewest, devices, part.stay.none_stay)
+        return Others(part.fewest, devices, self.problem.crossings.stays.leave(part.stay))
 
     def _others_of(self, draft: Draft) -> Others:
         alone = frozenset(self.problem.kinds[team.kind].device_type for team in draft if team.known is None)

@@ -24,8 +24,8 @@ class Others:
     devices: frozenset[str] = frozenset()
     """Types of single devices among them."""
 
-    leave: bool = False
-    """Whether no layer's gradients stay in one node."""
+    leave: frozenset[str] = frozenset()
+    """Device types whose layers' gradients leave every node."""
 
     def covers(self, other: Others) -> bool:
         """Whether what is not possible under these assumptions is not possible under those of `other` either."""

@@ -69,8 +69,8 @@ class ReplicaSplit:
     """Types of single devices among the others."""
 
     schedule: PlainScheduleName = "1f1b"
-    leave: bool = False
-    """Whether no layer's gradients stay in one node."""
+    leave: frozenset[str] = frozenset()
+    """Types of devices whose layers' gradients leave every node."""
 
     def in_flight(self, behind: int) -> int:
         """The most microbatches that a stage with so many others behind it holds at a time."""
@@ -125,7 +125,13 @@ class ReplicaSplit:
 
 
 def value_s(
-    grid: StageGrid, cut: Cut, counts: Ints, holders: int, beside: frozenset[str] = frozenset(), *, leave: bool = False
+    grid: StageGrid,
+    cut: Cut,
+    counts: Ints,
+    holders: int,
+    beside: frozenset[str] = frozenset(),
+    *,
+    leave: frozenset[str] = frozenset(),
 ) -> Floats:
     """What is minimised, for one cut and so many microbatches; infinite where the memory does not hold them, and for none.
 

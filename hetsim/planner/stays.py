@@ -49,11 +49,6 @@ class Stay:
     last: int = 0
     """With a home: one of the layers from `first` to `last` - 1 of that order stays."""
 
-    @property
-    def none_stay(self) -> bool:
-        """Whether the gradients of no layer stay in a node."""
-        return self.home is None and self.first > 0
-
     def has(self, types: Collection[str]) -> bool:
         """Whether a replica on devices of these types may be in the nodes where gradients stay, as far as it has to be."""
         return all(home is None or not set(home.types).isdisjoint(types) for home in (self.home, self.second))
@@ -83,6 +78,13 @@ class Stays:
     def leaving(self, stay: Stay) -> tuple[int, ...]:
         """The layers whose gradients leave every node."""
         return self.order[: stay.first]
+
+    def leave(self, stay: Stay) -> frozenset[str]:
+        """The types of devices whose layers' gradients leave every node."""
+        types = frozenset(kind.name for kind in self.costs.cluster.used_types)
+        if stay.home is None:
+            return types if stay.first else frozenset()
+        return types.difference(stay.home.types) if stay.second is None else frozenset()
 
     def staying(self, stay: Stay) -> tuple[int, ...]:
         """The layers of which one stays in the node that is assumed."""

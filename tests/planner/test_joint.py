@@ -153,7 +153,7 @@ def check_cases(problem, others, plan, step_s):
     """The plan is in one of the cases, and possible in it, and in each part of it that it is in."""
     assert homes_of(problem, plan) in [(stay.home, stay.second) for stay in problem.crossings.stays.cases(others)]
     for stay in cases_of(problem, plan):
-        beside = replace(others, leave=stay.none_stay)
+        beside = replace(others, leave=problem.crossings.stays.leave(stay))
         for replica in plan.replicas:
             check_allowed(problem, beside, replica, step_s)
         assert problem.longest_exchange_s(beside, stay) <= step_s
