@@ -37,6 +37,9 @@ WORTH_DIVIDING = 1.1
 NEXT_GAP = 0.5
 """How far below a T that is possible the next one is, as long as none is ruled out."""
 
+WORTH_LEAVING = 0.05
+"""Part of a step that layers which leave every node have to take for ranges to be divided by which these are."""
+
 PATIENCE = 60
 """Questions after which a search that came no nearer ends."""
 
@@ -206,16 +209,12 @@ class JointSearch:
     def _halves(self, part: _Range, step_s: float) -> list[_Range]:
         """Smaller problems that together are `part`; none where it is as small as it gets, or where even the most that could be
         assumed would not rule out `step_s`."""
-        stays = self.problem.crossings.stays.halves(part.stay)
         strictest = replace(part, fewest=part.most, used=part.used | set(part.alone), low_s=0.0, high_s=np.inf)
-        strictest.stay = stays[-1] if stays else part.stay
-        if (strictest.used, strictest.fewest, strictest.stay) == (part.used, part.fewest, part.stay):
-            return []
+        if strictest.used == part.used and strictest.fewest == part.fewest:
+            return self._by_stay(part, step_s)
         self._ask(strictest, step_s)
         if strictest.low_s < step_s:
             return []
-        if stays:
-            return [self._above(replace(part, stay=stay, high_s=np.inf, gave_up=False), part.low_s) for stay in stays]
         if open_kinds := [kind for kind in part.alone if kind not in part.used]:
             kind = max(open_kinds, key=lambda kind: self.problem.curves[self.problem.kinds[kind].device_type].update_s)
             ways = [(part.banned | {kind}, part.used), (part.banned, part.used | {kind})]
@@ -223,6 +222,15 @@ class JointSearch:
         middle = (part.fewest + part.most) // 2
         ends = [(part.fewest, middle), (middle + 1, part.most)] if part.fewest < part.most else []
         return [self._above(_Range(*end, part.banned, part.used, part.stay), part.low_s) for end in ends]
+
+    def _by_stay(self, part: _Range, step_s: float) -> list[_Range]:
+        """The same by which layer is the first that stays, where that rules `step_s` out for the smaller ones."""
+        rows = [replace(part, stay=stay, high_s=np.inf) for stay in self.problem.crossings.stays.halves(part.stay)]
+        leaving_s = self.problem.longest_exchange_s(self._others(rows[-1]), rows[-1].stay) if rows else 0.0
+        if leaving_s < WORTH_LEAVING * step_s:
+            return []
+        self._ask(rows[-1], step_s)
+        return rows if rows[-1].low_s >= step_s else []
 
     def _ask(self, part: _Range, step_s: float) -> None:
         """Whether the batch can be taken within `step_s`: the part's bounds are moved accordingly."""
