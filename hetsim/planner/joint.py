@@ -37,6 +37,9 @@ WORTH_DIVIDING = 1.1
 NEXT_GAP = 0.5
 """How far below a T that is possible the next one is, as long as none is ruled out."""
 
+WORTH_CASES = 0.1
+"""Part of a step that gradients which all leave their nodes have to take for ranges to be divided by whether they do."""
+
 WORTH_LEAVING = 0.05
 """Part of a step that layers which leave every node have to take for ranges to be divided by which these are."""
 
@@ -196,7 +199,10 @@ class JointSearch:
 
     def _cases(self, part: _Range) -> Iterator[_Range]:
         """Cases that together are `part`, by where gradients are exchanged; nothing was asked about them yet."""
-        for stay in self.problem.crossings.stays.cases(self._others(part)):
+        leave, *stays = self.problem.crossings.stays.cases(self._others(part))
+        if self.problem.longest_exchange_s(self._others(part), leave) < WORTH_CASES * part.low_s:
+            leave, stays = ANYWHERE, []
+        for stay in (leave, *stays):
             case = replace(part, stay=stay, high_s=np.inf)
             if stay.home is not None:
                 case.most = min(part.most, stay.home.devices, (stay.second or stay.home).devices)
