@@ -103,11 +103,11 @@ class Stays:
                 yield Stay(home, second, 0, many)
 
     def halves(self, stay: Stay) -> tuple[Stay, ...]:
-        """Two cases that together are `stay`, by which layer is the first that stays; none where that is assumed already.
+        """Two cases that together are `stay`, by which layer is the first that stays; none where the smallest are left out already.
 
         The largest layer is looked at by itself, the others are divided by half of their bytes.
         """
-        if stay.home is None or stay.second is not None or stay.last - stay.first < 2:
+        if stay.home is None or stay.second is not None or stay.last < len(self.order) or stay.last - stay.first < 2:
             return ()
         sizes = [self.costs.chain.layers[layer].parameter_count for layer in self.staying(stay)]
         half = sum(2 * done <= sum(sizes) for done in accumulate(sizes))

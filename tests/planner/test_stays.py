@@ -45,7 +45,7 @@ def taken(problem, others, stay, step_s, most):
 
 @pytest.mark.parametrize("seconds", [(1e-6, 1e-6), (0.3, 1e-6)], ids=["messages", "work"])
 def test_what_crosses_and_what_is_computed_in_the_node_is_charged_once(seconds):
-    """Two replicas have their first stages in one node: its link carries the messages of all samples, or its devices compute."""
+    """Two replicas have their first stages in one node. Its link carries all messages; or its two devices compute."""
     batch, stay = 32, Stay(TWO, first=0, last=1)
     costs = nodes_of([2, 2], (1, 0), seconds, bytes_per_s=1000.0 if seconds[0] < 1e-3 else 1e6)
     problem = HybridProblem(costs, Training(batch), [1, 2], (1, 2))
