@@ -11,7 +11,7 @@ from hetsim.costs import CostModel, CostTable, LayerCost
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.plan import Plan
 from hetsim.schedule import make_schedule
-from hetsim.simulator import least_step_s, outline, price, shared_step_s, simulate, solve, step_ns
+from hetsim.simulator import least_step_s, milestones, price, shared_step_s, simulate, solve, step_ns
 from hetsim.workload import Chain, Layer
 
 
@@ -96,7 +96,7 @@ def test_least_step(benchmark: Any, devices: int, *, alike: bool) -> None:
 def test_new_shape(benchmark: Any, devices: int, *, alike: bool) -> None:
     """The same for a shape that is not known."""
     plan, costs = hybrid(devices, alike=alike)
-    forget = outline._programs.clear  # noqa: SLF001 - what is kept is nobody else's business
+    forget = milestones._programs.clear  # noqa: SLF001 - what is kept is nobody else's business
     assert benchmark.pedantic(lambda: least_step_s(plan, costs), setup=forget, rounds=5) > 0
 
 

@@ -262,7 +262,7 @@ class _Problem:
         """
         sum_s, least_s = self._least_sum_s(), self._least_bracket_s()
         limit_s: float | None = None
-        while (room_s := step_s - sum_s) >= least_s:
+        while (room_s := step_s - sum_s) >= least_s * (1 - 1e-12):
             if limit_s is not None and room_s >= limit_s * (1 - 1e-12):
                 return None
             limit_s = room_s

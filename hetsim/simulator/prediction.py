@@ -16,7 +16,7 @@ from hetsim.plan import Plan
 from hetsim.schedule import Kind, make_schedule
 from hetsim.simulator.draws import draws_s
 from hetsim.simulator.engine import simulated_step_s
-from hetsim.simulator.outline import outline, step_ns
+from hetsim.simulator.milestones import milestones, step_ns
 from hetsim.simulator.prices import price
 from hetsim.simulator.recurrence import Solution, solve
 from hetsim.simulator.symmetry import contended, play, quotient
@@ -144,10 +144,10 @@ def shared_step_s(plan: Plan, costs: CostModel) -> float:
 def least_step_s(plan: Plan, costs: CostModel) -> float:
     """Seconds that a step of `plan` takes at least, for searches: by the recurrence, or as long as its wires are in use.
 
-    Never above `shared_step_s`.
+    Never above `shared_step_s`, but for exchanges over parameter servers, which the recurrence lets wait for all devices.
     """
     prices = price(plan, costs)
-    alone = outline(plan, costs.chain, prices)
+    alone = milestones(plan, costs.chain, prices)
     # Shares are counted in floating point, so a nanosecond in a second is left to them.
     return max(alone.step_ns, least_step_ns(plan, prices, alone.begins_ns) * (1 - 1e-9)) / 1e9
 

@@ -26,7 +26,7 @@ KEPT_PROGRAMS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
+class Milestones:
     """What is known of a step without its timeline."""
 
     step_ns: int
@@ -34,8 +34,8 @@ class Outline:
     """By bucket: when all its devices have packed it and are done with earlier ones."""
 
 
-def outline(plan: Plan, chain: Chain, prices: Prices) -> Outline:
-    """The outline of one step of `plan`. Raises PlanError where no schedule can order it."""
+def milestones(plan: Plan, chain: Chain, prices: Prices) -> Milestones:
+    """The milestones of one step of `plan`. Raises PlanError where no schedule can order it."""
     replicas = representatives(plan, prices).replicas
     alone = [_Alone(replica, prices, _own_program(replica, plan.schedule, chain, prices)) for replica in replicas]
     packed_ns = [0] * len(prices.exchange_ns)
@@ -51,12 +51,12 @@ def outline(plan: Plan, chain: Chain, prices: Prices) -> Outline:
     for devices, packed, duration_ns in zip(holders, packed_ns, prices.exchange_ns, strict=True):
         begins_ns.append(max([packed, *(reduced_ns[device] for device in devices)]))
         reduced_ns.update(dict.fromkeys(devices, begins_ns[-1] + duration_ns))
-    return Outline(max(end for mine in alone for end in mine.ends_ns(reduced_ns)), tuple(begins_ns))
+    return Milestones(max(end for mine in alone for end in mine.ends_ns(reduced_ns)), tuple(begins_ns))
 
 
 def step_ns(plan: Plan, chain: Chain, prices: Prices) -> int:
     """Nanoseconds of one step of `plan`. Raises PlanError where no schedule can order it."""
-    return outline(plan, chain, prices).step_ns
+    return milestones(plan, chain, prices).step_ns
 
 
 # --- inside ----------------------------------------------------------------------------------------------------------
