@@ -17,10 +17,6 @@ of the type. Both lines are linear in the replicas, so that links get prices bes
 Where replicas lie is not known, only their shapes. Stages on one type may be in one node, where each of them is charged for the
 gradients of all; or some are not, and messages cross the links between them. Either way is counted by the least that it takes, and
 of the messages between layers those count that are shortest. So no placement is under all ways.
-
-Whether gradients stay in a node is asked in cases (`stays`). Layers that leave every node are charged for in full; the others where
-no node has room for one of every replica. Where gradients stay in a node, replicas use that node, too (`homes`): its rows come
-after the others.
 """
 
 from __future__ import annotations
@@ -34,12 +30,10 @@ from functools import cached_property
 import numpy as np
 
 from hetsim.costs import CostModel
-from hetsim.planner.homes import Homes, HomeUse
 from hetsim.planner.kinds import Kind
 from hetsim.planner.known import Others
 from hetsim.planner.shortest_cut import Shape
 from hetsim.planner.stage_costs import Bools, Floats, Ints
-from hetsim.planner.stays import ANYWHERE, Stay, Stays
 
 ROUNDING_S = 1e-9
 """What rounding to whole nanoseconds can take off a transfer."""
@@ -58,9 +52,6 @@ class Way:
 
     sample_s: Floats
     """[row]: for each sample that they take."""
-
-    together: bool | None = None
-    """Whether all stages are in one node; None: it counts both."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,8 +80,6 @@ class Crossings:
     forward_s: Floats
     """[kind]: the least that a forward of a sample takes through the whole chain; 0 where it is not priced."""
 
-    global_batch: int
-
     @cached_property
     def matter(self) -> bool:
         """Whether there are several nodes, each with one link to the network of which the bandwidth tells all."""
@@ -99,46 +88,34 @@ class Crossings:
         timed = table.has_measured_links or any(row.operation == "post_send" for row in table.transfers)
         return len(self.costs.cluster.nodes) > 1 and not timed and not self.costs.cluster.is_wired
 
-    def room_s(self, step_s: float, stay: Stay = ANYWHERE) -> list[float]:
+    def room_s(self, step_s: float) -> list[float]:
         """[row]: the right sides, for a step of `step_s`; none where links do not matter."""
-        if not self.matter:
-            return []
-        rows = [len(nodes) * step_s for _ in range(2) for nodes in self._of_type]
-        return [*rows, *self.homes.room(stay.home, step_s)] if stay.home else rows
+        return [len(nodes) * step_s for _ in range(2) for nodes in self._homes] if self.matter else []
 
-    def ways(self, others: Others, stay: Stay = ANYWHERE) -> Iterator[Way]:
-        """What replicas of each shape take beside `others`: no less than one of the ways to count it says, in all rows.
-
-        A shape that has no way is not possible.
-        """
+    def ways(self, others: Others) -> Iterator[Way]:
+        """What replicas of each shape take beside `others`: no less than one of the ways to count it says, in all rows."""
+        message_s = np.sort(self._message_s(1))
         for alike in self._alike:
-            for way in self._ways_of(alike, others, stay):
-                if stay.home is None:
-                    yield way
+            for kind in alike.kinds:
+                fixed_s = np.tile(self._exchange_s(kind, others), (len(alike.shapes), 1))
+                sample_s = np.zeros(2 * len(self.types))
+                if len(alike.kinds) > 1:
+                    if len(alike.types) > 1 and alike.apart:
+                        sample_s[list(alike.types)] = message_s[:1].sum()
+                    yield Way(alike.shapes, fixed_s, sample_s)
                     continue
-                for use in self.homes.uses(alike.kinds, way.shapes, stay, stay.home, self._leaving_s(others, stay)):
-                    if way.together in (None, use.inside):
-                        yield self._at_home(way, use, alike)
+                sample_s[len(self.types) + self._type[kind]] = self._charged(others)[kind] * self.forward_s[kind]
+                if not alike.messages:
+                    yield Way(alike.shapes, fixed_s * self._places[alike.shapes, None], sample_s.copy())
+                sample_s[self._type[kind]] = 2 * message_s[: max(1, alike.messages)].sum()
+                yield Way(alike.shapes, fixed_s, sample_s)
 
-    def of_alone(self, kind: int, begins_s: Floats, others: Others, stay: Stay = ANYWHERE) -> Floats:
+    def of_alone(self, kind: int, begins_s: Floats, others: Others) -> Floats:
         """[share, row] of one device that holds the whole chain, and has gradients after `begins_s[share]`."""
-        exchange_s = self._exchange_s(kind, others, stay)
-        rows = np.tile(exchange_s, (len(begins_s), 1))
+        rows = np.tile(self._exchange_s(kind, others), (len(begins_s), 1))
         possible_s = np.where(np.isfinite(begins_s), begins_s, 0.0)
-        rows[:, len(self.types) + self._type[kind]] += self._begun(kind, exchange_s) * possible_s
-        if stay.home is None:
-            return rows
-        return np.hstack((rows, self.homes.of_alone(len(begins_s), stay.home, self._leaving_s(others, stay))))
-
-    def fullest_s(self, others: Others, stay: Stay) -> float:
-        """What the link that carries most of the exchange of leaving layers has to carry of it, at least.
-
-        A layer's holders are in as many nodes as have room for them, and in two; each of these sends all that one does. No link
-        carries less than all links do on average.
-        """
-        sizes = sorted((room for room, _ in self._rooms_of_nodes), reverse=True)
-        filled = int(np.searchsorted(np.cumsum(sizes), others.holders)) + 1
-        return self._leaving_s(others, stay) * min(max(2, filled), len(sizes)) / len(sizes)
+        rows[:, len(self.types) + self._type[kind]] += self._charged(others)[kind] * possible_s
+        return rows
 
     def most_sent(self, microbatch: int, step_s: float) -> Ints:
         """[shape]: of so many samples, the microbatches whose messages a link carries within `step_s`; `MANY` where none leaves its
@@ -154,70 +131,29 @@ class Crossings:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _ways_of(self, alike: _Alike, others: Others, stay: Stay) -> Iterator[Way]:
-        """Without the rows of a node where gradients stay."""
-        message_s = np.sort(self._message_s(1))
-        for kind in alike.kinds:
-            exchange_s = self._exchange_s(kind, others, stay)
-            fixed_s = np.tile(exchange_s, (len(alike.shapes), 1))
-            sample_s = np.zeros(2 * len(self.types))
-            if len(alike.kinds) > 1:
-                if len(alike.types) > 1 and alike.apart:
-                    sample_s[list(alike.types)] = message_s[:1].sum()
-                yield Way(alike.shapes, fixed_s, sample_s)
-                continue
-            sample_s[len(self.types) + self._type[kind]] = self._begun(kind, exchange_s) * self.forward_s[kind]
-            if not alike.messages:
-                yield Way(alike.shapes, fixed_s * self._places[alike.shapes, None], sample_s.copy(), together=True)
-            sample_s[self._type[kind]] = 2 * message_s[: max(1, alike.messages)].sum()
-            yield Way(alike.shapes, fixed_s, sample_s, together=False)
-
-    def _at_home(self, way: Way, use: HomeUse, alike: _Alike) -> Way:
-        """`way` with what is used of the node where gradients stay."""
-        sample_s = way.sample_s.copy()
-        if way.together is False:
-            # A message out of that node comes with one into it, out of another one of the same type.
-            row = self._type[alike.kinds[0]]
-            sample_s[row] = max(sample_s[row], 2 * use.sample[1])
-        fixed_s = np.hstack((way.fixed_s[use.rows], use.fixed))
-        return Way(way.shapes[use.rows], fixed_s, np.concatenate((sample_s, use.sample)), way.together)
-
-    def _exchange_s(self, kind: int, others: Others, stay: Stay) -> Floats:
+    def _exchange_s(self, kind: int, others: Others) -> Floats:
         """[row]: a place of the kind for the gradients of all layers."""
-        surely_s = self._all_s(others) if self._must_leave(others)[kind] else self._leaving_s(others, stay)
-        rows = np.zeros(2 * len(self.types))
-        rows[[self._type[kind], len(self.types) + self._type[kind]]] = self._part[kind] * surely_s
-        return rows
-
-    def _begun(self, kind: int, exchange_s: Floats) -> float:
-        """The part of the time until its gradients begin that a place is charged for, where it is charged for an exchange."""
-        return float(self._part[kind]) if exchange_s.any() else 0.0
-
-    def _all_s(self, others: Others) -> float:
-        """What a node sends of the gradients of all layers."""
-        return float(self._sent_s(others).sum())
-
-    def _leaving_s(self, others: Others, stay: Stay) -> float:
-        """The same of the layers that leave every node."""
-        return float(self._sent_s(others)[list(self.stays.leaving(stay))].sum())
-
-    def _sent_s(self, others: Others) -> Floats:
-        """[layer]"""
         chain, rounds = self.costs.chain, 2 * (others.holders - 1) / others.holders
         speed = self.costs.cluster.network.bandwidth_bytes_per_s
         sizes = [rounds * chain.element_bytes * layer.parameter_count / speed for layer in chain.layers]
-        rounding = [ROUNDING_S * len(layer.parameters) for layer in chain.layers]
-        return np.maximum(np.array(sizes) - rounding, 0.0)
+        sent_s = sum(
+            max(0.0, size - ROUNDING_S * len(layer.parameters)) for size, layer in zip(sizes, chain.layers, strict=True)
+        )
+        rows = np.zeros(2 * len(self.types))
+        rows[[self._type[kind], len(self.types) + self._type[kind]]] = self._charged(others)[kind] * sent_s
+        return rows
 
-    def _must_leave(self, others: Others) -> Bools:
-        """[kind]: whether gradients surely leave their node.
+    def _charged(self, others: Others) -> Floats:
+        """[kind]: the part of what its node sends that a place is charged for; 0 where gradients may stay in the node.
 
-        They do where that is assumed, and where no node with devices of the kind, and of all types that single devices have, has
-        room for one of every replica.
+        They surely leave it where no node with devices of the kind, and of all types that single devices have, has room for one of
+        every replica.
         """
         wanted = [others.devices | {kind.device_type} for kind in self.kinds]
-        full = [all(room < others.holders for room, there in self._rooms if types <= there) for types in wanted]
-        return np.array([leaves or kind.device_type in others.leave for leaves, kind in zip(full, self.kinds, strict=True)])
+        leave: Bools = np.array(
+            [all(room < others.holders for room, there in self._rooms if types <= there) for types in wanted]
+        )
+        return np.where(leave, self._part, 0.0)
 
     def _message_s(self, microbatch: int) -> Floats:
         """[cut between two layers]: what the activations of a microbatch, or their gradients, take of a link."""
@@ -225,16 +161,6 @@ class Crossings:
         sizes = [microbatch * chain.boundary_bytes_per_sample(cut) for cut in range(1, len(chain))]
         # Rounding is by message, and a message is never of less than a sample.
         return np.maximum(np.array(sizes, dtype=float) / speed - microbatch * ROUNDING_S, 0.0)
-
-    @cached_property
-    def stays(self) -> Stays:
-        """The cases of where gradients stay."""
-        return Stays(self.costs)
-
-    @cached_property
-    def homes(self) -> Homes:
-        """What is used of a node in which some stay."""
-        return Homes(self.costs, self.kinds, self.shapes, self._message_s(1), self.global_batch, self.stays)
 
     @cached_property
     def _type(self) -> list[int]:
@@ -249,19 +175,14 @@ class Crossings:
         return np.array([kind.width / there for kind, there in zip(self.kinds, most, strict=True)])
 
     @cached_property
-    def _of_type(self) -> list[set[str]]:
+    def _homes(self) -> list[set[str]]:
         """[type]: the nodes that have devices of it."""
         return [{d.node for d in self.costs.cluster.devices if d.type == name} for name in self.types]
 
     @cached_property
     def _rooms(self) -> set[tuple[int, frozenset[str]]]:
         """Devices of a node, and their types."""
-        return set(self._rooms_of_nodes)
-
-    @cached_property
-    def _rooms_of_nodes(self) -> list[tuple[int, frozenset[str]]]:
-        """The same of each node."""
-        return [(len(node.devices), frozenset(d.type for d in node.devices)) for node in self.costs.cluster.nodes]
+        return {(len(node.devices), frozenset(d.type for d in node.devices)) for node in self.costs.cluster.nodes}
 
     @cached_property
     def _places(self) -> Ints:
@@ -288,5 +209,5 @@ class Crossings:
 
     def _are_apart(self, types: Sequence[int]) -> bool:
         """Whether no node has devices of two of the types."""
-        homes = [self._of_type[row] for row in types]
+        homes = [self._homes[row] for row in types]
         return sum(map(len, homes)) == len(set().union(*homes))

@@ -33,17 +33,12 @@ class ExchangeFloor:
             return 0.0
         return min((self.costs.send_s(a, b, size_bytes) for a, b in self._pairs(source, target)), default=float("inf"))
 
-    def reduce_s(
-        self, holders: int, size_bytes: npt.ArrayLike, among: frozenset[str] = frozenset(), *, leaves: bool = False
-    ) -> Floats:
-        """Seconds in which `holders` devices or groups add up `size_bytes`, at least; devices of the types `among` are of them.
-
-        `leaves`: they are not all in one node.
-        """
+    def reduce_s(self, holders: int, size_bytes: npt.ArrayLike, among: frozenset[str] = frozenset()) -> Floats:
+        """Seconds in which `holders` devices or groups add up `size_bytes`, at least; devices of the types `among` are of them."""
         sizes = np.asarray(size_bytes, dtype=float)
         if holders < 2 or not self._plain:
             return np.zeros_like(sizes)
-        ways = [(link, holders) for link, there, most in self._inside if most >= holders and among <= there and not leaves]
+        ways = [(link, holders) for link, there, most in self._inside if most >= holders and among <= there]
         # Over rings every device is a hop; a hierarchy crosses the network once for each node.
         nodes = holders if self.ring_only else -(-holders // self._widest)
         ways += [(self.costs.cluster.network, nodes)] if len(self.costs.cluster.nodes) > 1 and nodes > 1 else []

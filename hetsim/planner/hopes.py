@@ -19,10 +19,9 @@ from hetsim.planner.market import Market
 from hetsim.planner.packing import Prices
 from hetsim.planner.questions import Questions
 from hetsim.planner.stage_costs import Ints
-from hetsim.planner.stays import ANYWHERE, Stay
 from hetsim.planner.teams import SURE
 
-MOST_OF_ONE = 60
+MOST_OF_ONE = 150
 """Cuts that are looked for to answer one question."""
 
 
@@ -37,11 +36,6 @@ class Hopes:
 
     replicas: int
     step_s: float
-    stay: Stay = ANYWHERE
-    """Where gradients are exchanged."""
-
-    gave_up: bool = False
-    """Whether it is not known either that the step is possible: too many cuts would have been looked for."""
 
     def rule_out(self, most_solved: int) -> tuple[float | None, tuple[int, ...]]:
         """The step below which there is no plan; None where `step_s` cannot be ruled out, with the kinds of single devices on which
@@ -49,7 +43,7 @@ class Hopes:
 
         No more cuts are looked for once there were `most_solved` in all.
         """
-        if self.step_s <= self.questions.problem.longest_exchange_s(self.others, self.stay):
+        if self.step_s <= self.questions.problem.longest_exchange_s(self.others):
             return self.step_s, ()
         most, low_s, found = self._most(), self.step_s, True
         batch, enough = self._batch * SURE, min(most_solved, self.questions.solved + MOST_OF_ONE)
@@ -63,8 +57,7 @@ class Hopes:
                     return None, alone
             low_s, found, fewer = self._look_at(shapes, most, hoped.scaled(batch), low_s, enough)
             if self.questions.solved >= enough or not (found or fewer):
-                self.gave_up = True
-                return None, ()
+                return None, ()  # for all that is known
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -95,7 +88,7 @@ class Hopes:
         problem = self.questions.problem
         spare_s = self.step_s - problem.last_tensor_s(self.others)
         # The longest exchange begins when every replica has all microbatches forward through all stages.
-        before_s = self.step_s - problem.longest_exchange_s(self.others, self.stay)
+        before_s = self.step_s - problem.longest_exchange_s(self.others)
         limits = [
             (table.most_microbatches(spare_s), table.most_passed(before_s), problem.crossings.most_sent(size, self.step_s))
             for table, size in zip(problem.tables, problem.own.tolist(), strict=True)
@@ -105,7 +98,7 @@ class Hopes:
     @cached_property
     def _market(self) -> Market:
         questions = self.questions
-        return Market(questions.problem, questions.known, self.others, self.banned, self.replicas, self.step_s, self.stay)
+        return Market(questions.problem, questions.known, self.others, self.banned, self.replicas, self.step_s)
 
     @cached_property
     def _passed(self) -> Ints:

@@ -21,7 +21,6 @@ from hetsim.planner.shortest_cut import Shape
 from hetsim.planner.spending_floor import least_step_s
 from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
-from hetsim.planner.stays import ANYWHERE, Stay
 from hetsim.planner.work_floor import work_floor
 from hetsim.workload import Training
 
@@ -77,8 +76,7 @@ class HybridProblem:
             [table.grid.forward_s[kind, 0, -1] / table.grid.microbatch for table in self.tables] for kind in self._numbers
         ]
         forward_s = np.array([min(row, default=0.0) for row in whole_s])
-        forward_s = np.where(np.isfinite(forward_s), forward_s, 0.0)
-        return Crossings(self.costs, self.kinds, self.types, self.shapes, forward_s, self.training.global_batch)
+        return Crossings(self.costs, self.kinds, self.types, self.shapes, np.where(np.isfinite(forward_s), forward_s, 0.0))
 
     @cached_property
     def shapes(self) -> list[Shape]:
@@ -141,22 +139,14 @@ class HybridProblem:
         """The exchange of the first layer's first tensor, which comes after all backwards; 0 where that layer has none."""
         chain = self.costs.chain
         last = (chain.layers[0].parameters or (0,))[0] * chain.element_bytes
-        return float(self.floor.reduce_s(others.holders, last, others.devices, leaves=others.leave.issuperset(self.types)))
+        return float(self.floor.reduce_s(others.holders, last, others.devices))
 
-    def longest_exchange_s(self, others: Others, stay: Stay = ANYWHERE) -> float:
+    def longest_exchange_s(self, others: Others) -> float:
         """The exchange of the layer whose gradients take longest, wherever it lies, which no step is shorter than."""
         chain = self.costs.chain
         sizes = np.array([layer.parameter_count for layer in chain.layers]) * chain.element_bytes
-        types = {kind.device_type for kind in self.kinds}
-        ways = [
-            self.floor.reduce_s(others.holders, sizes, others.devices | {name}, leaves=name in others.leave)
-            for name in types
-        ]
-        longest_s = float(np.min(ways, axis=0).max())
-        if not stay.first:
-            return longest_s
-        leaving_s = float(self.floor.reduce_s(others.holders, int(sizes.max()), leaves=True))
-        return max(longest_s, leaving_s, self.crossings.fullest_s(others, stay))
+        ways = [self.floor.reduce_s(others.holders, sizes, others.devices | {kind.device_type}) for kind in self.kinds]
+        return float(np.min(ways, axis=0).max())
 
     @cached_property
     def least_s(self) -> float:
@@ -189,9 +179,7 @@ class HybridProblem:
             curves = self.curves.get(kind.device_type)
             if kind.width > 1 or curves is None:
                 continue
-            below_s = self.floor.reduce_s(
-                others.holders, below_bytes, others.devices | {kind.device_type}, leaves=kind.device_type in others.leave
-            )
+            below_s = self.floor.reduce_s(others.holders, below_bytes, others.devices | {kind.device_type})
             slowest_s = max([curves.update_s, *updates_s])
             yield number, curves.beside(self.counts, below_s, slowest_s)
 

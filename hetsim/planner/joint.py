@@ -25,21 +25,16 @@ from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.known import Known, KnownCut, Others
 from hetsim.planner.packing import relaxed
 from hetsim.planner.questions import Questions
-from hetsim.planner.ranges import Range
 from hetsim.planner.replica_split import ReplicaSplit
 from hetsim.planner.stage_costs import Floats, Ints
-from hetsim.planner.stays import ANYWHERE
-from hetsim.planner.teams import SURE, Alike, Draft, Team, alike, columns_of, packed
+from hetsim.planner.teams import NEAR, SURE, Alike, Draft, Team, alike, columns_of, packed
 from hetsim.planner.watch import Watch
 
 WORTH_DIVIDING = 1.1
 """Ranges are divided once a step is ruled out that takes more than work alone; or one is possible that is so near to that."""
 
-WORTH_CASES = 0.1
-"""Part of a step that gradients which all leave their nodes have to take for ranges to be divided by whether they do."""
-
-WORTH_LEAVING = 0.05
-"""Part of a step that layers which leave every node have to take for ranges to be divided by which these are."""
+NEXT_GAP = 0.5
+"""How far below a T that is possible the next one is, as long as none is ruled out."""
 
 PATIENCE = 40
 """Questions after which a search that came no nearer ends."""
@@ -47,7 +42,7 @@ PATIENCE = 40
 PATIENCE_WITH_LINKS = 25
 """The same where links are counted."""
 
-MOST_WITH_LINKS = 1000
+MOST_WITH_LINKS = 600
 """Cuts that are looked for there."""
 
 LEAST_PROGRESS = 0.005
@@ -66,6 +61,44 @@ WORTH_HAVING = 6
 """Replicas that are found before the prices are worked out anew, where they are not."""
 
 
+@dataclass(slots=True)
+class _Range:
+    """Plans of `fewest` to `most` replicas."""
+
+    fewest: int
+    most: int
+    banned: frozenset[int] = frozenset()
+    """Kinds of which no replica is a single device."""
+
+    used: frozenset[int] = frozenset()
+    """Kinds of which one is."""
+
+    low_s: float = 0.0
+    """No shorter step is possible."""
+
+    high_s: float = np.inf
+    """The shortest that could not be ruled out."""
+
+    alone: tuple[int, ...] = ()
+    """Kinds of single devices on which that rests."""
+
+    is_new: bool = False
+    """Whether nothing was asked about these plans yet."""
+
+    def next_s(self, best_s: float, gap: float) -> float:
+        """The step to ask about: first as near to the best plan as is wanted; where that is possible, one that may be ruled out."""
+        goal_s = best_s / (1 + gap)
+        if self.high_s > goal_s * (1 + NEAR) and (self.is_new or goal_s < self.low_s * (1 + 4 * gap)):
+            return goal_s
+        possible_s = min(self.high_s, goal_s)
+        return float(np.sqrt(self.low_s * possible_s)) if self.low_s > 0 else possible_s / (1 + NEXT_GAP)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether asking further would tell nothing."""
+        return self.high_s < self.low_s * (1 + 2 * NEAR)
+
+
 @dataclass
 class JointSearch:
     """The search over hybrids of one problem."""
@@ -76,7 +109,7 @@ class JointSearch:
 
     _most_solved: int = 0
     _with_links: bool = False
-    _parts: list[Range] = field(default_factory=list)
+    _parts: list[_Range] = field(default_factory=list)
     _handed_out: set[Draft] = field(default_factory=set)
     _packed: dict[tuple[Others, int], int] = field(default_factory=dict)
     """What was assumed of the replicas, and how many there could be -> the cuts that were known when they were last packed."""
@@ -91,8 +124,10 @@ class JointSearch:
         yield from self._search(best_s, gap, PATIENCE, watch)
         if self.bound_s < best_s() / (1 + gap) and self.problem.crossings.matter:
             self._most_solved, self._with_links = self.solved + MOST_WITH_LINKS, True
-            self._parts = [case for part in self._parts for case in self._cases(part)]
-            yield from self._search(best_s, gap, PATIENCE_WITH_LINKS + 2 * len(self._parts), watch)
+            for part in self._parts:
+                part.high_s = np.inf
+                self._above(part, part.low_s)
+            yield from self._search(best_s, gap, PATIENCE_WITH_LINKS, watch)
 
     @cached_property
     def _places(self) -> Ints:
@@ -125,8 +160,6 @@ class JointSearch:
         while self._parts:
             part = min(self._parts, key=lambda part: part.low_s)
             shortest_s = min(best_s(), self.problem.some_step_s)
-            if part.is_settled and part.gave_up:
-                part.high_s, part.gave_up = np.inf, False  # more cuts are known now
             self.bound_s = min(part.low_s, best_s())
             enough = part.low_s >= shortest_s / (1 + gap) or part.is_settled
             if enough or self.solved >= self._most_solved or watch.over or progress.stalls(self.bound_s, shortest_s):
@@ -142,59 +175,35 @@ class JointSearch:
                 halves = self._halves(part, step_s)
                 self._parts = [other for other in self._parts if other is not part or not halves] + halves
 
-    def _first_ranges(self) -> list[Range]:
+    def _first_ranges(self) -> list[_Range]:
         most = min(sum(self.problem.available) - 1, self.problem.training.global_batch)  # one of them has two devices
         firsts = [2**power for power in range(1, most.bit_length())]
-        rows = [Range(first, min(most, 2 * first - 1), is_new=True) for first in firsts if first <= most]
+        rows = [_Range(first, min(most, 2 * first - 1), is_new=True) for first in firsts if first <= most]
         return [self._above(row, self.problem.least_s) for row in rows]
 
-    def _above(self, part: Range, low_s: float) -> Range:
+    def _above(self, part: _Range, low_s: float) -> _Range:
         """`part`, in which no step is shorter than `low_s`, nor than the longest exchange."""
-        part.low_s = max(low_s, self.problem.longest_exchange_s(self._others(part), part.stay))
+        part.low_s = max(low_s, self.problem.longest_exchange_s(self._others(part)))
         return part
 
-    def _cases(self, part: Range) -> Iterator[Range]:
-        """Cases that together are `part`, by where gradients are exchanged; nothing was asked about them yet."""
-        leave, *stays = self.problem.crossings.stays.cases(self._others(part))
-        if self.problem.longest_exchange_s(self._others(part), leave) < WORTH_CASES * part.low_s:
-            leave, stays = ANYWHERE, []
-        for stay in (leave, *stays):
-            case = replace(part, stay=stay, high_s=np.inf)
-            if stay.home is not None:
-                case.most = min(part.most, stay.home.devices, (stay.second or stay.home).devices)
-                elsewhere = [
-                    stay.second is not None or kind.device_type not in stay.home.types for kind in self.problem.kinds
-                ]
-                case.banned |= set(np.flatnonzero(elsewhere).tolist())
-            yield self._above(case, part.low_s)
-
-    def _halves(self, part: Range, step_s: float) -> list[Range]:
+    def _halves(self, part: _Range, step_s: float) -> list[_Range]:
         """Smaller problems that together are `part`; none where it is as small as it gets, or where even the most that could be
         assumed would not rule out `step_s`."""
         strictest = replace(part, fewest=part.most, used=part.used | set(part.alone), low_s=0.0, high_s=np.inf)
         if strictest.used == part.used and strictest.fewest == part.fewest:
-            return self._by_stay(part, step_s)
+            return []
         self._ask(strictest, step_s)
         if strictest.low_s < step_s:
             return []
         if open_kinds := [kind for kind in part.alone if kind not in part.used]:
             kind = max(open_kinds, key=lambda kind: self.problem.curves[self.problem.kinds[kind].device_type].update_s)
             ways = [(part.banned | {kind}, part.used), (part.banned, part.used | {kind})]
-            return [self._above(Range(part.fewest, part.most, *way, part.stay), part.low_s) for way in ways]
+            return [self._above(_Range(part.fewest, part.most, *way), part.low_s) for way in ways]
         middle = (part.fewest + part.most) // 2
         ends = [(part.fewest, middle), (middle + 1, part.most)] if part.fewest < part.most else []
-        return [self._above(Range(*end, part.banned, part.used, part.stay), part.low_s) for end in ends]
+        return [self._above(_Range(*end, part.banned, part.used), part.low_s) for end in ends]
 
-    def _by_stay(self, part: Range, step_s: float) -> list[Range]:
-        """The same by which layer is the first that stays, where that rules `step_s` out for the smaller ones."""
-        rows = [replace(part, stay=stay, high_s=np.inf) for stay in self.problem.crossings.stays.halves(part.stay)]
-        leaving_s = self.problem.longest_exchange_s(self._others(rows[-1]), rows[-1].stay) if rows else 0.0
-        if leaving_s < WORTH_LEAVING * step_s:
-            return []
-        self._ask(rows[-1], step_s)
-        return rows if rows[-1].low_s >= step_s else []
-
-    def _ask(self, part: Range, step_s: float) -> None:
+    def _ask(self, part: _Range, step_s: float) -> None:
         """Whether the batch can be taken within `step_s`: the part's bounds are moved accordingly."""
         if self._with_links:
             self._ask_with_links(part, step_s)
@@ -253,12 +262,12 @@ class JointSearch:
                 return low_s, found + 1
         return low_s, found
 
-    def _ask_with_links(self, part: Range, step_s: float) -> None:
+    def _ask_with_links(self, part: _Range, step_s: float) -> None:
         """The same, with the links of nodes."""
-        hopes = Hopes(self._questions, self._others(part), part.banned, part.most, step_s, part.stay)
+        hopes = Hopes(self._questions, self._others(part), part.banned, part.most, step_s)
         low_s, alone = hopes.rule_out(self._most_solved)
         if low_s is None:
-            part.high_s, part.alone, part.gave_up = step_s, alone or part.alone, hopes.gave_up
+            part.high_s, part.alone = step_s, alone or part.alone
         else:
             part.low_s = max(part.low_s, low_s)
 
@@ -300,7 +309,7 @@ class JointSearch:
         if len(there) > 1:
             yield (team, *there)
 
-    def _drafts(self, part: Range, low_s: float, best_s: Callable[[], float]) -> Iterator[Draft]:
+    def _drafts(self, part: _Range, low_s: float, best_s: Callable[[], float]) -> Iterator[Draft]:
         """With as few replicas as the part has, and with any number; each once.
 
         What the exchange takes is first assumed for the part, then for the replicas that were packed on that assumption.
@@ -319,9 +328,8 @@ class JointSearch:
                     break
                 others = found
 
-    def _others(self, part: Range) -> Others:
-        devices = frozenset(self.problem.kinds[kind].device_type for kind in part.used)
-        return Others(part.fewest, devices, self.problem.crossings.stays.leave(part.stay))
+    def _others(self, part: _Range) -> Others:
+        return Others(part.fewest, frozenset(self.problem.kinds[kind].device_type for kind in part.used))
 
     def _others_of(self, draft: Draft) -> Others:
         alone = frozenset(self.problem.kinds[team.kind].device_type for team in draft if team.known is None)

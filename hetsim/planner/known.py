@@ -24,12 +24,9 @@ class Others:
     devices: frozenset[str] = frozenset()
     """Types of single devices among them."""
 
-    leave: frozenset[str] = frozenset()
-    """Device types whose layers' gradients leave every node."""
-
     def covers(self, other: Others) -> bool:
         """Whether what is not possible under these assumptions is not possible under those of `other` either."""
-        return self.holders <= other.holders and self.devices <= other.devices and self.leave <= other.leave
+        return self.holders <= other.holders and self.devices <= other.devices
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +47,7 @@ class KnownCut:
         """How many are done within `step_s`."""
         if others not in self._steps_s:
             counts = np.arange(1, self.most + 1)
-            seconds = value_s(self.grid, self.cut, counts, others.holders, others.devices, leave=others.leave)
+            seconds = value_s(self.grid, self.cut, counts, others.holders, others.devices)
             self._steps_s[others] = np.maximum.accumulate(seconds)
         return int(np.searchsorted(self._steps_s[others], step_s, side="right"))
 

@@ -21,7 +21,6 @@ from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.known import Known, Others
 from hetsim.planner.packing import Prices, relaxed
 from hetsim.planner.stage_costs import Bools, Floats, Ints
-from hetsim.planner.stays import ANYWHERE, Stay
 
 EXACT = 1e-9
 """Of the batch: a device that takes more than its price by less is not priced in. A thousand of them are within what is sure."""
@@ -69,9 +68,6 @@ class Market:
 
     replicas: int
     step_s: float
-    stay: Stay = ANYWHERE
-    """Where gradients are exchanged."""
-
     _active: Bools | None = None
     _shares: list[tuple[int, int]] = field(default_factory=list)
     """Single devices that are columns: their kinds, and their shares of the batch."""
@@ -136,7 +132,7 @@ class Market:
         there = np.flatnonzero(columns.there & self._wanted(columns))
         rows = [columns.rows[there], *(self._alone[kind][1][share, None] for kind, share in self._shares)]
         capacities = np.concatenate((columns.samples[there], [float(share) for _, share in self._shares]))
-        room = [*self.problem.available, *self.problem.crossings.room_s(self.step_s, self.stay)]
+        room = [*self.problem.available, *self.problem.crossings.room_s(self.step_s)]
         prices, amounts = relaxed(capacities, np.vstack(rows), room, self.replicas, len(there), self.others.holders)
         used = amounts > 0
         alone = {kind for (kind, _), taken in zip(self._shares, used[len(there) :], strict=True) if taken}
@@ -174,9 +170,8 @@ class Market:
         devices = self.problem.usage[: len(self.problem.shapes)].astype(float)
         if not self.problem.crossings.matter:
             return _Uses(np.arange(len(devices)), devices, np.zeros_like(devices))
-        rows = devices.shape[1] + len(self.problem.crossings.room_s(self.step_s, self.stay))
-        shapes, fixed, sample = [np.zeros(0, dtype=np.int64)], [np.zeros((0, rows))], [np.zeros((0, rows))]
-        for way in self.problem.crossings.ways(self.others, self.stay):
+        shapes, fixed, sample = [], [], []
+        for way in self.problem.crossings.ways(self.others):
             shapes.append(way.shapes)
             fixed.append(np.hstack((devices[way.shapes], way.fixed_s)))
             each = np.concatenate((np.zeros(devices.shape[1]), way.sample_s))
@@ -187,15 +182,12 @@ class Market:
     def _alone(self) -> dict[int, tuple[Bools, Floats]]:
         """By kind of a single device: whether each share is possible, and what it uses."""
         problem, found = self.problem, {}
-        # No exchange begins before all replicas have gradients, and the longest ends within the step.
-        before_s = self.step_s - problem.longest_exchange_s(self.others, self.stay)
         for kind, cost_s in problem.alone_at_least_s(self.others).items():
             if kind not in self.banned:
                 devices = np.tile(problem.usage[len(problem.shapes) + kind].astype(float), (len(cost_s), 1))
-                links = problem.crossings.of_alone(kind, problem.alone_begins_s[kind], self.others, self.stay)
+                links = problem.crossings.of_alone(kind, problem.alone_begins_s[kind], self.others)
                 uses = np.hstack((devices, links)) if problem.crossings.matter else devices
-                possible = (cost_s <= self.step_s) & (problem.alone_begins_s[kind] <= before_s)
-                found[kind] = possible, uses
+                found[kind] = cost_s <= self.step_s, uses
         return found
 
     @cached_property

@@ -69,8 +69,6 @@ class ReplicaSplit:
     """Types of single devices among the others."""
 
     schedule: PlainScheduleName = "1f1b"
-    leave: frozenset[str] = frozenset()
-    """Types of devices whose layers' gradients leave every node."""
 
     def in_flight(self, behind: int) -> int:
         """The most microbatches that a stage with so many others behind it holds at a time."""
@@ -110,7 +108,7 @@ class ReplicaSplit:
     @cached_property
     def left_s(self) -> Floats:
         """What every stage has left after its last backward."""
-        return self.grid.left_s(self.holders, self.beside, leave=self.leave)
+        return self.grid.left_s(self.holders, self.beside)
 
     @cached_property
     def alone_s(self) -> Floats:
@@ -124,15 +122,7 @@ class ReplicaSplit:
         return SplitBounds(np.inf, np.inf, None) if problem is None else problem.search(below_s)
 
 
-def value_s(
-    grid: StageGrid,
-    cut: Cut,
-    counts: Ints,
-    holders: int,
-    beside: frozenset[str] = frozenset(),
-    *,
-    leave: frozenset[str] = frozenset(),
-) -> Floats:
+def value_s(grid: StageGrid, cut: Cut, counts: Ints, holders: int, beside: frozenset[str] = frozenset()) -> Floats:
     """What is minimised, for one cut and so many microbatches; infinite where the memory does not hold them, and for none.
 
     No less than what any of its stages takes alone, or has left after the last microbatch has passed.
@@ -141,7 +131,7 @@ def value_s(
     stages = list(zip(cut.kinds, cut.cuts, cut.cuts[1:], strict=False))
     if not all(np.isfinite(grid.first_s[stage]) for stage in stages):
         return np.full(len(counts), np.inf)
-    every_left_s = grid.left_s(holders, beside, leave=leave)
+    every_left_s = grid.left_s(holders, beside)
     left_s = [float(every_left_s[stage]) for stage in stages]
     start_s = [float(grid.overhead_s[kind]) for kind in cut.kinds]
     first_s, forward_s = ([float(of[stage]) for stage in stages] for of in (grid.first_s, grid.forward_s))
@@ -286,8 +276,7 @@ class _Problem:
         split = self.split
         if split.holders == 1 and split.schedule == "gpipe":
             return self._sum_s(cut) + self._bracket_of(cut)
-        counts = np.array([split.microbatches])
-        return float(value_s(split.grid, cut, counts, split.holders, split.beside, leave=split.leave)[0])
+        return float(value_s(split.grid, cut, np.array([split.microbatches]), split.holders, split.beside)[0])
 
     def _narrowest(self) -> Found | None:
         """The cut with the least largest bracket, first looked for under a limit: short stages are soon worked out."""

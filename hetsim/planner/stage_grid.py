@@ -116,18 +116,16 @@ class StageGrid:
         """[kind]: what a place has for that."""
         return np.array([float(at.limit_bytes[0]) - float(at.extra_bytes[0]) for at in self._at])
 
-    def left_s(self, holders: int, beside: frozenset[str] = frozenset(), *, leave: frozenset[str] = frozenset()) -> Floats:
+    def left_s(self, holders: int, beside: frozenset[str] = frozenset()) -> Floats:
         """[kind, start, stop]: what surely follows a stage's last backward: of the exchange, and the update.
 
         The gradients of any of its layers, and of those before it in the stage, cross a link after the layer's backward; the last
         tensor after all of it. `beside`: the types of replicas that are one device. Over the link of such a one go the gradients of
-        all layers, from the last to the first: those of the stages before come after this one's. `leave`: types of
-        devices whose layers' gradients leave every node.
+        all layers, from the last to the first: those of the stages before come after this one's.
         """
-        key = holders, beside, leave
-        if key not in self._left_s:
-            self._left_s[key] = self._work_out_left_s(*key) if holders > 1 else self.update_s
-        return self._left_s[key]
+        if (holders, beside) not in self._left_s:
+            self._left_s[holders, beside] = self._work_out_left_s(holders, beside) if holders > 1 else self.update_s
+        return self._left_s[holders, beside]
 
     def layer_s(self, kind: int) -> Floats:
         """By layer: the period of the layer alone on a kind; infinite where it is not priced."""
@@ -139,34 +137,32 @@ class StageGrid:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _work_out_left_s(self, holders: int, beside: frozenset[str], leave: frozenset[str]) -> Floats:
+    def _work_out_left_s(self, holders: int, beside: frozenset[str]) -> Floats:
         chain = self.costs.chain
         start, stop = self._ends
         done = np.concatenate(([0], np.cumsum([layer.parameter_count for layer in chain.layers]))) * chain.element_bytes
         held = done[stop] - done[start]
         last_tensor = np.minimum(self._last_tensor_bytes[start], held)
-        below_s = self.floor.reduce_s(holders, done[start], beside, leaves=bool(beside & leave)) if beside else 0.0
+        below_s = self.floor.reduce_s(holders, done[start], beside) if beside else 0.0
         rows = []
         for number, kind in enumerate(self.kinds):
-            among, at, leaves = beside | {kind.device_type}, self._at[number], kind.device_type in leave
+            among, at = beside | {kind.device_type}, self._at[number]
             backward_s = (
                 at.backward_s[0] + at.accumulate_s[0]
             )  # the last backward adds to gradients where there is more than one
             last_layer_s = np.diff(backward_s, prepend=0.0)[stop]
             hidden_s = backward_s[stop] - backward_s[start] - last_layer_s
             # From each layer on, down to the first of the stage; the stage's last layer is the last of those to be looked at.
-            exposed_s = np.where(stop > start, self.floor.reduce_s(holders, held, among, leaves=leaves) - hidden_s, -np.inf)
-            own_s = np.maximum(
-                self.floor.reduce_s(holders, last_tensor, among, leaves=leaves), np.maximum.accumulate(exposed_s, axis=1)
-            )
+            exposed_s = np.where(stop > start, self.floor.reduce_s(holders, held, among) - hidden_s, -np.inf)
+            own_s = np.maximum(self.floor.reduce_s(holders, last_tensor, among), np.maximum.accumulate(exposed_s, axis=1))
             # What follows of the stages before, nobody of this one waits for; the single device does.
             with_below_s = np.maximum.accumulate(exposed_s + below_s, axis=1)
             rows.append(np.maximum(np.maximum(own_s, 0.0) + self.update_s[number], with_below_s))
         return np.array(rows)
 
     @cached_property
-    def _left_s(self) -> dict[tuple[int, frozenset[str], frozenset[str]], Floats]:
-        """By number of replicas, types of single devices, and types whose gradients leave: what was worked out."""
+    def _left_s(self) -> dict[tuple[int, frozenset[str]], Floats]:
+        """By number of replicas and types of single devices: what was worked out."""
         return {}
 
     @cached_property

@@ -34,20 +34,14 @@ def work_floor(costs: CostModel, global_batch: int) -> WorkFloor:
     part of the batch, they take at least as much of that. A tensor-parallel group counts with all of its devices.
     """
     types = tuple(kind.name for kind in costs.cluster.used_types)
-    pieces, copies = np.unique(layer_seconds(costs, global_batch), axis=1, return_counts=True)
-    device_of = {device.type: device.name for device in reversed(costs.cluster.devices)}
-    start_s = [max(0.0, costs.step_overhead_s(device_of[name]) - ROUNDING_S) for name in types]
-    return WorkFloor(types, pieces * copies, np.array(start_s))
-
-
-def layer_seconds(costs: CostModel, global_batch: int) -> Floats:
-    """[type, layer]: the same by layer."""
-    types = [kind.name for kind in costs.cluster.used_types]
     seconds = np.full((len(types), len(costs.chain)), np.inf)
     for kind in kinds_of(costs):
         row = types.index(kind.device_type)
         seconds[row] = np.minimum(seconds[row], kind.width * _seconds(costs, kind, global_batch))
-    return seconds
+    pieces, copies = np.unique(seconds, axis=1, return_counts=True)
+    device_of = {device.type: device.name for device in reversed(costs.cluster.devices)}
+    start_s = [max(0.0, costs.step_overhead_s(device_of[name]) - ROUNDING_S) for name in types]
+    return WorkFloor(types, pieces * copies, np.array(start_s))
 
 
 def _seconds(costs: CostModel, kind: Kind, batch: int) -> Floats:

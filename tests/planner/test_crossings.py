@@ -14,7 +14,6 @@ from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.joint import JointSearch
 from hetsim.planner.known import Known, Others
 from hetsim.planner.market import Market
-from hetsim.planner.stays import Home, Stay
 from hetsim.planner.watch import Watch
 from hetsim.scenario.types import Search
 from hetsim.workload import Training
@@ -67,54 +66,6 @@ def test_more_stages_than_a_node_has_devices_send_messages():
     most = counted.most_sent(2, step_s=1.0)
     assert most[problem.shapes.index((3,))] == 5  # of 200 bytes over 1000 bytes a second
     assert most[problem.shapes.index((2,))] > 1000
-
-
-def test_cases_are_none_one_node_and_two():
-    """Two replicas: a node has room for both, and so has the other; four leave every node."""
-    _, counted = crossings(two_nodes())
-    home = Home(("a", "a"))
-    assert list(counted.stays.cases(Others(2))) == [Stay(first=4), Stay(home, first=0, last=4), Stay(home, home, 0, 4)]
-    assert list(counted.stays.cases(Others(4))) == [Stay(first=4)]
-    assert counted.stays.halves(Stay(home, first=0, last=4)) == (Stay(home, first=0, last=1), Stay(home, first=1, last=4))
-
-
-def test_what_leaves_every_node_is_charged_and_what_stays_is_not():
-    """Two replicas send 400 bytes of all layers out of either node; the first two layers alone are half of that."""
-    _, counted = crossings(two_nodes())
-    alone = counted.of_alone(0, np.array([0.0]), Others(2), Stay(first=4))
-    assert alone == pytest.approx(np.array([[0.2, 0.2]]), abs=1e-6)
-    assert counted.fullest_s(Others(2), Stay(first=4)) == pytest.approx(0.4, abs=1e-6)  # both nodes send all
-    stays = Stay(Home(("a", "a")), first=2, last=4)
-    alone = counted.of_alone(0, np.array([0.0, 0.1]), Others(2), stays)
-    work_s = [0.0, 0.004]
-    for share, row in enumerate(alone):
-        assert row == pytest.approx([0.1, 0.1 + share * 0.05, 1.0, 0.1, work_s[share]], abs=1e-6)
-
-
-def test_a_run_in_a_node_sends_at_its_ends_and_works():
-    """Of four layers, one at an end of the chain sends 100 bytes a sample; of what is in the middle, either end does."""
-    _, counted = crossings(two_nodes())
-    home = Home(("a", "a"))
-    assert np.array(counted.homes.corners(Stay(home, first=0, last=4), home)) == pytest.approx(
-        np.array([[0.1, 0.001]]), abs=1e-6
-    )
-    # Layer 1 is with layer 0, or sends twice.
-    assert np.array(counted.homes.corners(Stay(home, first=1, last=2), home)) == pytest.approx(
-        np.array([[0.1, 0.002], [0.2, 0.001]]), abs=1e-6
-    )
-
-
-def test_replicas_that_do_not_fit_into_the_node_send_their_samples_out_of_it():
-    """Two replicas of two stages, each with a stage in a node of two: all eight samples leave it, in 0.8 s."""
-    problem, _ = crossings(two_nodes(seconds=1e-6))
-    most = np.full((len(problem.shapes), len(problem.tables)), 8)
-    stay = Stay(Home(("a", "a")), first=0, last=4)
-
-    def taken(step_s):
-        return Market(problem, Known(), Others(2), frozenset({0}), 2, step_s, stay).hoped(most)[0].most
-
-    assert taken(0.79) < 8
-    assert taken(0.8) >= 8
 
 
 def test_links_that_were_measured_are_not_counted():

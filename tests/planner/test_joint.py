@@ -1,6 +1,5 @@
 """The joint search against every hybrid there is, and its parts against listing all that they choose from."""
 
-from collections import defaultdict
 from dataclasses import replace
 from itertools import product
 
@@ -10,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planner_cases import arrangements, problems, shared, simple_costs
 
-from hetsim.costs import CostModel
 from hetsim.hardware import Link
 from hetsim.memory import memory_use
 from hetsim.plan import Plan, Replica
@@ -24,7 +22,6 @@ from hetsim.planner.packing import pack
 from hetsim.planner.questions import Questions
 from hetsim.planner.replica_split import ReplicaSplit, value_s
 from hetsim.planner.shortest_cut import Cut
-from hetsim.planner.stays import ANYWHERE, Home, Stay
 from hetsim.planner.teams import SURE
 from hetsim.planner.watch import Watch
 from hetsim.workload import Training
@@ -102,32 +99,6 @@ def test_no_part_of_the_bound_rules_out_a_plan(case, chooser):
             for replica in plan.replicas:
                 check_allowed(problem, others, replica, step_s)
             check_hoped(problem, others, plan, step_s)
-            check_cases(problem, others, plan, step_s)
-
-
-def slowed(case, speed):
-    """The same where what leaves a node takes most of the time."""
-    costs, training = case
-    cluster = replace(costs.cluster, network=Link("network", 0.001, speed))
-    return CostModel(costs.chain, cluster, costs.table), training
-
-
-@given(
-    st.builds(slowed, problems(most_devices=4, most_layers=3, most_batch=6), st.sampled_from([50.0, 500.0, 5000.0])),
-    st.randoms(use_true_random=False),
-)
-@settings(max_examples=60, deadline=None)
-def test_no_case_of_where_gradients_stay_rules_out_a_plan(case, chooser):
-    """Over a slow network, each plan is possible in the cases that it belongs to."""
-    costs, training = case
-    problem, evaluate = HybridProblem(costs, training, SIZES, COUNTS), shared(costs)
-    every = list(all_hybrids(costs, training)) if problem.shapes else []
-    every += [replace(plan, schedule="gpipe") for plan in every]
-    for plan in chooser.sample(every, min(30, len(every))):
-        if all(use.fits for use in memory_use(plan, costs, training)):
-            single = frozenset(costs.cluster.device(r.devices[0]).type for r in plan.replicas if len(r.stages) == 1)
-            for others in (Others(2), Others(len(plan.replicas), single)):
-                check_cases(problem, others, plan, evaluate(plan) * (1 + 1e-9) + 1e-7)
 
 
 def check_allowed(problem, others, replica, step_s):
@@ -139,8 +110,8 @@ def check_allowed(problem, others, replica, step_s):
     table = next(table for table in problem.tables if table.grid.microbatch == replica.microbatch_samples)
     count, shape = replica.microbatches, tuple(kinds.count(kind) for kind in range(len(problem.kinds)))
     row, cut = problem.shapes.index(shape), Cut(tuple(kinds), (0, *(stage.stop for stage in replica.stages)))
-    assert value_s(table.grid, cut, np.array([count]), others.holders, others.devices, leave=others.leave)[0] <= step_s
-    found = ReplicaSplit(table.grid, count, others.holders, others.devices, leave=others.leave).within(shape, step_s)
+    assert value_s(table.grid, cut, np.array([count]), others.holders, others.devices)[0] <= step_s
+    found = ReplicaSplit(table.grid, count, others.holders, others.devices).within(shape, step_s)
     assert found.cut is not None or found.low_s < step_s
     spare_s = step_s - problem.last_tensor_s(others)
     assert table.most_microbatches(spare_s)[row] >= count
@@ -149,54 +120,7 @@ def check_allowed(problem, others, replica, step_s):
     assert problem.crossings.most_sent(replica.microbatch_samples, step_s)[row] >= count
 
 
-def check_cases(problem, others, plan, step_s):
-    """The plan is in one of the cases, and possible in it, and in each part of it that it is in."""
-    assert homes_of(problem, plan) in [(stay.home, stay.second) for stay in problem.crossings.stays.cases(others)]
-    for stay in cases_of(problem, plan):
-        beside = replace(others, leave=problem.crossings.stays.leave(stay))
-        for replica in plan.replicas:
-            check_allowed(problem, beside, replica, step_s)
-        assert problem.longest_exchange_s(beside, stay) <= step_s
-        check_hoped(problem, beside, plan, step_s, stay)
-
-
-def staying(problem, plan):
-    """The nodes that hold all of a layer that has gradients, each with the places of such layers in the order of their bytes."""
-    node_of, found = {device.name: device.node for device in problem.costs.cluster.devices}, defaultdict(list)
-    for place, layer in enumerate(problem.crossings.stays.order):
-        nodes = {node_of[s.device] for r in plan.replicas for s in r.stages if s.start <= layer < s.stop}
-        if len(nodes) == 1:
-            found[nodes.pop()].append(place)
-    return found
-
-
-def homes_of(problem, plan):
-    """Of up to two of these nodes, what devices they have."""
-    devices = {node.name: Home(tuple(sorted(d.type for d in node.devices))) for node in problem.costs.cluster.nodes}
-    order = list(problem.crossings.stays.homes)
-    rows = sorted((devices[name] for name in staying(problem, plan)), key=order.index)
-    return (*rows, None, None)[:2]
-
-
-def cases_of(problem, plan):
-    """All cases that the plan is in, down to the single layer that is the first to stay."""
-    (home, second), many = homes_of(problem, plan), len(problem.crossings.stays.order)
-    if home is None:
-        yield Stay(first=many)
-    elif second is not None:
-        yield Stay(home, second, 0, many)
-    else:
-        (places,) = staying(problem, plan).values()
-        case = Stay(home, first=0, last=many)
-        while True:
-            yield case
-            halves = problem.crossings.stays.halves(case)
-            if not halves:
-                break
-            (case,) = (half for half in halves if half.first <= places[0] < half.last)
-
-
-def check_hoped(problem, others, plan, step_s, stay=ANYWHERE):
+def check_hoped(problem, others, plan, step_s):
     """If no more is hoped of shapes than the plan's replicas do, together with single devices they take the batch."""
     most = np.zeros((len(problem.shapes), len(problem.tables)), dtype=np.int64)
     for replica in plan.replicas:
@@ -205,10 +129,9 @@ def check_hoped(problem, others, plan, step_s, stay=ANYWHERE):
             row = problem.shapes.index(tuple(types.count(kind.device_type) for kind in problem.kinds))
             size = [table.grid.microbatch for table in problem.tables].index(replica.microbatch_samples)
             most[row, size] = max(most[row, size], replica.microbatches)
-    market = Market(problem, Known(), others, frozenset(), len(plan.replicas), step_s, stay)
+    market = Market(problem, Known(), others, frozenset(), len(plan.replicas), step_s)
     assert market.hoped(most)[0].most >= problem.training.global_batch * SURE
-    hopes = Hopes(Questions(problem), others, frozenset(), len(plan.replicas), step_s, stay)
-    ruled_out_s, _ = hopes.rule_out(200)
+    ruled_out_s, _ = Hopes(Questions(problem), others, frozenset(), len(plan.replicas), step_s).rule_out(200)
     assert ruled_out_s is None or ruled_out_s < step_s
 
 
