@@ -136,7 +136,9 @@ def _require(tariff: Tariff, scenario: Scenario) -> None:
 
 
 def improvements(planned: Planned) -> tuple[Sensitivity, ...]:
-    """What would make the chosen plan's step shorter, the best first."""
+    """What would make the chosen plan's step shorter, the best first; nothing is looked for where the search was to end early."""
+    if planned.result.ended_early:
+        return ()
     return sensitivities(planned.result.chosen.plan, planned.costs, step_s)
 
 

@@ -79,7 +79,7 @@ class _Words:
     def of_plain_plans(self) -> Iterator[str]:
         """What is known of plans without variants, whose bound is the better one."""
         plain_s = self.result.plain_bound_s
-        if plain_s is not None and self.result.objective.least == "time":
+        if plain_s and self.result.objective.least == "time":
             yield (
                 "That bound is of the work alone, for all that is searched; "
                 f"with one stage a device and rings none takes less than {format_seconds(plain_s)}."

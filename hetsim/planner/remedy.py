@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hetsim.costs import CostModel
 from hetsim.errors import InfeasibleError, Problem
-from hetsim.memory import memory_use
+from hetsim.memory import MemoryUse, memory_use
 from hetsim.objective import Figure, Objective, format_figure, limit_name
 from hetsim.plan import PLAIN_SCHEDULES, Plan
 from hetsim.planner.families import Effort, fullness_text, overfull
@@ -37,12 +37,23 @@ def nothing_fits(costs: CostModel, training: Training, search: Search, rejection
         wider = _wider_help(costs, training, search)
         return InfeasibleError([*problems, Problem("", "no plan is possible", wider or "Add devices or strategies")])
     wider = _wider_help(costs, training, search)
-    worst = overfull(memory_use(nearest, costs, training))
+    uses = memory_use(nearest, costs, training)
+    worst = overfull(uses)
     assert worst is not None, "a plan that fits would have been found"
-    more = format_bytes(worst.peak_bytes - (worst.limit_bytes or 0))
-    kind = costs.cluster.type_of(worst.device).name
     what = f'no plan of the searched strategies fits the memory; of the nearest, "{nearest}", {fullness_text(worst)}'
-    return InfeasibleError(Problem("", what, wider or f"Add devices, or take ones of type {kind} with {more} more"))
+    return InfeasibleError(Problem("", what, wider or f"Take devices with more memory: {_more_memory(uses, costs)}"))
+
+
+def _more_memory(uses: Sequence[MemoryUse], costs: CostModel) -> str:
+    """What devices of each type lack, those of one type together: with all of it the plan fits."""
+    lacking: dict[str, int] = {}
+    for use in uses:
+        if not use.fits:
+            kind = costs.cluster.type_of(use.device).name
+            lacking[kind] = max(lacking.get(kind, 0), use.peak_bytes - (use.limit_bytes or 0))
+    # From 1 KiB on three digits are written, which may be half a per cent less.
+    written = {kind: more if more < 1024 else math.ceil(more * 1.005) for kind, more in lacking.items()}
+    return " and ".join(f"{kind} with {format_bytes(more)} more" for kind, more in written.items())
 
 
 def beyond_limits(

@@ -89,10 +89,12 @@ def search(
 
 
 def _bound_of_all_s(plain_s: float, costs: CostModel, training: Training, search: Search) -> float:
-    """Under every step of all that is searched: of plain plans it is `plain_s`; of variants only the work is known."""
-    if not search.has_variants:
+    """Under every step of all that is searched: of plain plans it is `plain_s`; of variants only the work is known, and so it is
+    where the search was ended before it had a bound."""
+    if plain_s and not search.has_variants:
         return plain_s
-    return min(plain_s, least_step_s(work_floor(costs, training.global_batch), costs.cluster))
+    work_s = least_step_s(work_floor(costs, training.global_batch), costs.cluster)
+    return min(plain_s, work_s) if plain_s else work_s
 
 
 def _none_keeps_the_limits(

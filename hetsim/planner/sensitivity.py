@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -38,12 +39,12 @@ def sensitivities(plan: Plan, costs: CostModel, step_s: Callable[[Plan, CostMode
     now_s = step_s(plan, costs)
     if now_s <= 0:
         return ()
-    rows = [Sensitivity(what, 1 - step_s(plan, better) / now_s) for what, better in _improved(plan, costs)]
+    rows = [Sensitivity(what, 1 - step_s(plan, better) / now_s) for what, better in _improved(plan, costs, now_s)]
     return tuple(sorted((row for row in rows if row.gain >= LEAST_GAIN), key=lambda row: (-row.gain, row.what)))
 
 
-def _improved(plan: Plan, costs: CostModel) -> Iterator[tuple[str, CostModel]]:
-    """Every improvement, with the costs as they then were."""
+def _improved(plan: Plan, costs: CostModel, now_s: float) -> Iterator[tuple[str, CostModel]]:
+    """Every improvement of a plan whose step takes `now_s`, with the costs as they then were."""
     cluster = costs.cluster
     for kind in dict.fromkeys(cluster.device(name).type for name in plan.devices):
         yield f"{kind} 10 % faster", _with_quicker(costs, {(kind, layer) for _, layer in _cells(costs)})
@@ -53,8 +54,27 @@ def _improved(plan: Plan, costs: CostModel) -> Iterator[tuple[str, CostModel]]:
         wider = replace(cluster, nodes=tuple(replace(node, link=_wider(node.link)) for node in cluster.nodes))
         yield "links within nodes twice as fast", CostModel(costs.chain, wider, costs.table)
     if len(plan.devices) <= MOST_DEVICES:
-        for layer in dict.fromkeys(layer.name for layer in costs.chain.layers):
-            yield f"layer {layer} 10 % faster", _with_quicker(costs, {(kind, layer) for kind, _ in _cells(costs)})
+        worth_s = LEAST_GAIN / (1 - QUICKER) * now_s
+        for layer, seconds in _longest_s(plan, costs).items():
+            if seconds >= worth_s:  # less is taken off than a part of the layer itself
+                yield f"layer {layer} 10 % faster", _with_quicker(costs, {(kind, layer) for kind, _ in _cells(costs)})
+
+
+def _longest_s(plan: Plan, costs: CostModel) -> dict[str, float]:
+    """Layer -> what it takes in a step of `plan` where it takes longest."""
+    found: dict[str, float] = defaultdict(float)
+    for replica in plan.replicas:
+        size, pipelined = replica.microbatch_samples, replica.is_pipelined
+        for stage in replica.stages:
+            for layer in stage.layers:
+                width, device = len(stage.group), stage.device
+                forward = costs.forward(device, layer, size, pipelined=pipelined, tensor_parallel=width)
+                backward = costs.backward(device, layer, size, pipelined=pipelined, tensor_parallel=width)
+                each_s = forward.seconds + backward.seconds + costs.accumulate(device, layer).seconds
+                whole_s = replica.microbatches * each_s + costs.update_s(device, (layer,), width)
+                name = costs.chain.layers[layer].name
+                found[name] = max(found[name], whole_s)
+    return found
 
 
 def _cells(costs: CostModel) -> set[tuple[str, str]]:

@@ -63,5 +63,5 @@ def test_who_interrupts_gets_the_best_so_far():
 
     result = answer(problem, watch=Watch(report=enough))
     assert result.ended_early
-    assert result.lower_bound_s == 0
-    assert result.gap is None
+    assert 0 < result.lower_bound_s < result.chosen.step_s, "by then only the work is known"
+    assert result.gap is not None

@@ -1,6 +1,7 @@
 """The whole choice: never worse than a baseline, never below the bound, deterministic, and honest about what it left out."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -153,10 +154,22 @@ def test_more_memory_is_the_last_remedy():
     costs = simple_costs({"a": [0.001]}, ["a"], memory={"a": 1000}, parameters=(100,))
     problem = infeasible(costs, Training(4), Search())
     assert problem.what.endswith("a0 needs 1.17 KiB and has 1000 B")
-    assert problem.help == "Add devices, or take ones of type a with 200 B more"
+    assert problem.help == "Take devices with more memory: a with 200 B more"
     enough = simple_costs({"a": [0.001]}, ["a"], memory={"a": 1200}, parameters=(100,))
     assert search(enough, Training(4), Search(), recurrence(enough)).chosen.headroom == 0
     assert PRECISION < 1.2
+
+
+def test_with_the_memory_that_is_asked_for_a_plan_fits():
+    def costs_with(memory):
+        return simple_costs({"a": [0.001] * 3, "b": [0.002] * 3}, ["a", "b"], memory=memory, parameters=(10_000,))
+
+    memory = {"a": 10_000, "b": 10_000}
+    help_text = infeasible(costs_with(memory), Training(4), Search()).help
+    asked = re.findall(r"(a|b) with ([0-9.]+) KiB more", help_text)
+    assert len(asked) == 2, "either lacks some"
+    enough = {kind: memory[kind] + int(float(more) * 1024) for kind, more in asked}
+    assert search(costs_with(enough), Training(4), Search(), recurrence(costs_with(enough))).chosen.headroom >= 0
 
 
 def test_pipeline_of_one_device_names_what_is_lacking():

@@ -31,3 +31,12 @@ def test_layers_share_what_all_of_them_gain():
     costs = simple_costs({"a": [0.1, 0.3]}, ["a"])
     found = gains(costs, "a0[0:2] 1/1")
     assert found["layer l0 10 % faster"] + found["layer l1 10 % faster"] == pytest.approx(found["a 10 % faster"])
+
+
+def test_no_layer_is_left_out_that_helps():
+    """Of layers that take long enough to matter every one is asked for, of others none."""
+    costs = simple_costs({"a": [0.1] * 3 + [0.0001] * 9, "b": [0.2] * 12}, ["a", "b"])
+    plan = Plan.parse("a0[0:11] > b0[11:12] 4/2; 1f1b")
+    found = gains(costs, str(plan))
+    asked = {name for name in found if name.startswith("layer")}
+    assert asked == {f"layer l{number} 10 % faster" for number in (0, 1, 2, 11)}
