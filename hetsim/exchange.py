@@ -68,6 +68,26 @@ def buckets(plan: Plan, chain: Chain, *, part: bool = False) -> tuple[Bucket, ..
     return tuple(rows)
 
 
+def fewest_buckets(chain: Chain) -> list[list[int]]:
+    """[start][stop]: of a stage from `start` on, how many buckets at least become ready with layer `stop` - 1 or after it, wherever
+    other replicas are cut.
+
+    As many as are filled from that layer on, from none. For the n-th of these is full no sooner than the n-th of any plan: that one
+    was begun no later, and where a segment ends or begins it closes before it is full. Where the stage starts, a segment does.
+    """
+    layers = len(chain)
+    found = [[0] * (layers + 1) for _ in range(layers + 1)]
+    for stop in range(1, layers + 1):
+        full = size_bytes = 0
+        for start in range(stop - 1, -1, -1):
+            for elements in reversed(chain.layers[start].parameters):
+                size_bytes += elements * chain.element_bytes
+                if size_bytes >= BUCKET_BYTES:
+                    full, size_bytes = full + 1, 0
+            found[start][stop] = full + (size_bytes > 0)
+    return found
+
+
 def _holder(replica: Replica, layer: int) -> str:
     return next(stage.device for stage in replica.stages if stage.start <= layer < stage.stop)
 

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hetsim.costs import CostModel
+from hetsim.exchange import fewest_buckets
 from hetsim.hardware import Link
 from hetsim.planner.kinds import Kind
-from hetsim.planner.stage_costs import Floats
+from hetsim.planner.stage_costs import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,18 @@ class ExchangeFloor:
             return 0.0
         return min((self.costs.send_s(a, b, size_bytes) for a, b in self._pairs(source, target)), default=float("inf"))
 
-    def reduce_s(self, holders: int, size_bytes: npt.ArrayLike, among: frozenset[str] = frozenset()) -> Floats:
-        """Seconds in which `holders` devices or groups add up `size_bytes`, at least; devices of the types `among` are of them."""
+    @cached_property
+    def fewest_buckets(self) -> Ints:
+        """[start, stop]: in how many buckets the gradients of so many layers of a stage travel at least."""
+        return np.array(fewest_buckets(self.costs.chain), dtype=np.int64)
+
+    def reduce_s(
+        self, holders: int, size_bytes: npt.ArrayLike, among: frozenset[str] = frozenset(), buckets: npt.ArrayLike = 1
+    ) -> Floats:
+        """Seconds in which `holders` devices or groups add up `size_bytes`, at least; devices of the types `among` are of them.
+
+        `buckets`: as so many messages, one after the other, some of which may go another way than the others.
+        """
         sizes = np.asarray(size_bytes, dtype=float)
         if holders < 2 or not self._plain:
             return np.zeros_like(sizes)
@@ -42,11 +53,15 @@ class ExchangeFloor:
         # Over rings every device is a hop; a hierarchy crosses the network once for each node.
         nodes = holders if self.ring_only else -(-holders // self._widest)
         ways += [(self.costs.cluster.network, nodes)] if len(self.costs.cluster.nodes) > 1 and nodes > 1 else []
+        if not ways:
+            return np.zeros_like(sizes)
         # In a node each device of a group sends its part over a port of its own; between nodes all parts share one.
         parts = [self._widest_group if link is not self.costs.cluster.network else 1 for link, _ in ways]
-        seconds = [_ring_s(link, hops, sizes / part) for (link, hops), part in zip(ways, parts, strict=True)]
-        least: Floats = np.min(seconds, axis=0) if seconds else np.zeros_like(sizes)
-        return np.where(sizes > 0, least, 0.0)
+        latency_s = np.array([_ring_latency_s(link, hops) for link, hops in ways])
+        bytes_s = np.array([_ring_bytes_s(link, hops, sizes / part) for (link, hops), part in zip(ways, parts, strict=True)])
+        one_way_s = np.min(latency_s.reshape(-1, *[1] * sizes.ndim) + bytes_s, axis=0)
+        each_way_s = np.asarray(buckets) * latency_s.min() + bytes_s.min(axis=0)
+        return np.where(sizes > 0, np.maximum(one_way_s, each_way_s), 0.0)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -93,8 +108,12 @@ class ExchangeFloor:
         return [*found.values(), *islice(across, 1)]
 
 
-def _ring_s(link: Link, hops: int, size_bytes: Floats) -> Floats:
-    """A ring all-reduce over `hops` hops: 2 (n - 1) rounds of 1/n of the bytes (Patarasuk & Yuan 2009)."""
-    rounds = 2 * (hops - 1)
-    seconds: Floats = rounds * (link.latency_s + size_bytes / hops / link.bandwidth_bytes_per_s)
+def _ring_latency_s(link: Link, hops: int) -> float:
+    """What the 2 (n - 1) rounds of a ring all-reduce over `hops` hops take for nothing (Patarasuk & Yuan 2009)."""
+    return 2 * (hops - 1) * link.latency_s
+
+
+def _ring_bytes_s(link: Link, hops: int, size_bytes: Floats) -> Floats:
+    """What 1/n of the bytes takes in each of these rounds."""
+    seconds: Floats = 2 * (hops - 1) * size_bytes / hops / link.bandwidth_bytes_per_s
     return seconds

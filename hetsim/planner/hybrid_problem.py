@@ -179,7 +179,8 @@ class HybridProblem:
             curves = self.curves.get(kind.device_type)
             if kind.width > 1 or curves is None:
                 continue
-            below_s = self.floor.reduce_s(others.holders, below_bytes, others.devices | {kind.device_type})
+            among = others.devices | {kind.device_type}
+            below_s = self.floor.reduce_s(others.holders, below_bytes, among, self.floor.fewest_buckets[0, 1:])
             slowest_s = max([curves.update_s, *updates_s])
             yield number, curves.beside(self.counts, below_s, slowest_s)
 

@@ -143,7 +143,8 @@ class StageGrid:
         done = np.concatenate(([0], np.cumsum([layer.parameter_count for layer in chain.layers]))) * chain.element_bytes
         held = done[stop] - done[start]
         last_tensor = np.minimum(self._last_tensor_bytes[start], held)
-        below_s = self.floor.reduce_s(holders, done[start], beside) if beside else 0.0
+        buckets = self.floor.fewest_buckets
+        below_s = self.floor.reduce_s(holders, done[start], beside, buckets[0, start]) if beside else 0.0
         rows = []
         for number, kind in enumerate(self.kinds):
             among, at = beside | {kind.device_type}, self._at[number]
@@ -153,7 +154,8 @@ class StageGrid:
             last_layer_s = np.diff(backward_s, prepend=0.0)[stop]
             hidden_s = backward_s[stop] - backward_s[start] - last_layer_s
             # From each layer on, down to the first of the stage; the stage's last layer is the last of those to be looked at.
-            exposed_s = np.where(stop > start, self.floor.reduce_s(holders, held, among) - hidden_s, -np.inf)
+            exchange_s = self.floor.reduce_s(holders, held, among, buckets[start, stop])
+            exposed_s = np.where(stop > start, exchange_s - hidden_s, -np.inf)
             own_s = np.maximum(self.floor.reduce_s(holders, last_tensor, among), np.maximum.accumulate(exposed_s, axis=1))
             # What follows of the stages before, nobody of this one waits for; the single device does.
             with_below_s = np.maximum.accumulate(exposed_s + below_s, axis=1)
