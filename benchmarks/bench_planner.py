@@ -1,6 +1,6 @@
 """How fast plans are found, and how near to the best possible they are: `make bench-planner`; one process, one core.
 
-For each generated problem (`planner_cases`): the seconds that the whole search takes, its step beside the best plan of data
+For each generated problem (`planner_cases`): the seconds of the processor that the whole search takes, its step beside the best plan of data
 parallelism alone and of one pipeline alone, and the gap that it proves; before that, the same of splitting the batch alone. And
 the seconds of one large layer split, the median of nine.
 """
@@ -47,7 +47,7 @@ class Row:
 def solve(problem: PlanningCase) -> Row:
     """The answer to one problem, and how long it took."""
     costs = problem.costs
-    start = time.perf_counter()
+    start = time.process_time()
     result = search(
         costs,
         problem.training,
@@ -56,7 +56,7 @@ def solve(problem: PlanningCase) -> Row:
         settle=lambda plan: shared_step_s(plan, costs),
         watch=Watch(MOST_S),
     )
-    return Row(problem.name, time.perf_counter() - start, result)
+    return Row(problem.name, time.process_time() - start, result)
 
 
 HEAD = "| problem | search | step | chosen | best data parallel | best pipeline | gap |\n|---|---|---|---|---|---|---|"
@@ -74,11 +74,11 @@ def line(row: Row) -> str:
 def batch_split(problem: PlanningCase) -> str:
     """The exact split of the batch alone, as a row of a Markdown table."""
     costs, cluster = problem.costs, problem.costs.cluster
-    start = time.perf_counter()
+    start = time.process_time()
     pools = pools_of(cluster, (kind.name for kind in cluster.used_types))
     split = BatchSplit(costs, problem.training, pools, SPACE.microbatches)
     found, bound_s = split.best(), split.bound_s()
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     if not found:
         return f"| {problem.name} | {seconds:.1f} s | does not fit | | |"
     plan = found[0].plan
@@ -93,9 +93,9 @@ def layer_split() -> str:
     grid = StageGrid(problem.costs, problem.training, kinds, 8, ExchangeFloor(problem.costs))
     seconds = []
     for _ in range(9):
-        start = time.perf_counter()
+        start = time.process_time()
         found = ReplicaSplit(grid, 64).best(tuple(kind.count for kind in kinds))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     near = found.high_s / found.low_s - 1
     return f"96 layers over 16 devices of three types: {statistics.median(seconds) * 1e3:.0f} ms, {near:.2%} from its bound"
 
