@@ -1,8 +1,8 @@
 """How fast plans are found, and how near to the best possible they are: `make bench-planner`; one process, one core.
 
-For each generated problem (`planner_cases`): the seconds of the processor that the whole search takes, its step beside the best plan of data
-parallelism alone and of one pipeline alone, and the gap that it proves; before that, the same of splitting the batch alone. And
-the seconds of one large layer split, the median of nine.
+For each generated problem (`planner_cases`): the processor's seconds that the whole search takes, its step beside the best plan of
+data parallelism alone and of one pipeline alone, and the gap that it proves; before that, the same of splitting the batch alone.
+And the seconds of one large layer split, the median of nine.
 """
 
 from __future__ import annotations
