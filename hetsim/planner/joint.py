@@ -51,7 +51,7 @@ LEAST_PROGRESS = 0.005
 ALIKE = 60
 """Ways to make all replicas alike that are looked at."""
 
-DISAPPOINTING = 30
+DISAPPOINTING = 12
 """So many in a row that were no better than what was known are enough."""
 
 ASSUMED = 3
