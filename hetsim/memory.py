@@ -8,7 +8,7 @@ Gradients live in the buckets in which they are exchanged, so these add nothing.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -101,11 +101,11 @@ def _likeness(replica: Replica, costs: CostModel) -> Hashable:
 
 def _group_figures(replica: Replica, schedule: ScheduleName, costs: CostModel, training: Training) -> list[_Figures]:
     """For each group of `replica` the bytes that each of its devices holds, from parameters to context, as `MemoryUse` has them."""
-    groups = _groups(replica)
-    activations_bytes = _activations_bytes(replica, schedule, costs)
+    stages = [_stage_memory(replica, number, costs, training) for number in range(len(replica.stages))]
+    activations_bytes = _activations_bytes(replica, schedule, [stage.saved_bytes for stage in stages])
     rows: list[_Figures] = []
-    for group in groups:
-        held = [_stage_memory(replica, n, costs, training) for n, s in enumerate(replica.stages) if s.group == group]
+    for group in _groups(replica):
+        held = [mine for mine, stage in zip(stages, replica.stages, strict=True) if stage.group == group]
         parameters_bytes = gradients_bytes = sum(mine.parameters_bytes for mine in held)
         rows.append(
             (
@@ -121,9 +121,9 @@ def _group_figures(replica: Replica, schedule: ScheduleName, costs: CostModel, t
     return rows
 
 
-def _activations_bytes(replica: Replica, schedule: ScheduleName, costs: CostModel) -> dict[str, int]:
-    """First device of each group -> the bytes that activations take on each of its devices at the worst moment."""
-    saved_bytes = [_saved_bytes(replica, number, costs) for number in range(len(replica.stages))]
+def _activations_bytes(replica: Replica, schedule: ScheduleName, saved_bytes: Sequence[int]) -> dict[str, int]:
+    """First device of each group -> the bytes that activations take on each of its devices at the worst moment, if autograd keeps
+    `saved_bytes` of a microbatch, by stage."""
     if len(replica.leaders) == len(replica.stages):
         in_flight = _in_flight(schedule, len(replica.stages), replica.microbatches)
         return {s.device: most * size for s, most, size in zip(replica.stages, in_flight, saved_bytes, strict=True)}
@@ -140,12 +140,6 @@ def _in_flight(schedule: ScheduleName, depth: int, microbatches: int) -> tuple[i
     with collector_at_rest():
         actions = compute_order(Replica(stages, microbatches, microbatches), schedule)
     return tuple(most_in_flight(order) for order in actions.values())
-
-
-def _saved_bytes(replica: Replica, number: int, costs: CostModel) -> int:
-    """What autograd keeps of one microbatch on each device of a stage."""
-    stage, size = replica.stages[number], replica.microbatch_samples
-    return sum(costs.saved_bytes(stage.device, layer, size, tensor_parallel=len(stage.group)) for layer in stage.layers)
 
 
 def memory_over_time(timeline: Timeline, plan: Plan, costs: CostModel, training: Training) -> dict[str, MemoryCurve]:
@@ -192,7 +186,7 @@ def _stage_memory(replica: Replica, number: int, costs: CostModel, training: Tra
         number,
         elements * chain.element_bytes,
         elements * training.optimizer_state_bytes_per_parameter,
-        _saved_bytes(replica, number, costs),
+        sum(costs.saved_bytes(stage.device, layer, size, tensor_parallel=width) for layer in stage.layers),
         replica.microbatches * size * (entry_bytes + chain.boundary_bytes_per_sample(stage.stop)),
     )
 

@@ -59,6 +59,7 @@ def place_heavy_together(cluster: Cluster, rows: Sequence[Sequence[Kind]], heavy
 
 
 def _by_replica(free: _Free, rows: Sequence[Sequence[Kind]]) -> list[Places] | None:
+    """What `place_by_replica` does, of devices that are still free."""
     # Those that need most room in one node come first; the order of the rows is kept in the answer.
     runs = [max((len(list(run)) * kind.width for kind, run in groupby(row)), default=0) for row in rows]
     found: dict[int, Places] = {}

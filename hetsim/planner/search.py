@@ -93,8 +93,7 @@ def _bound_of_all_s(plain_s: float, costs: CostModel, training: Training, search
     where the search was ended before it had a bound."""
     if plain_s and not search.has_variants:
         return plain_s
-    work_s = least_step_s(work_floor(costs, training.global_batch), costs.cluster)
-    return min(plain_s, work_s) if plain_s else work_s
+    return min(plain_s or float("inf"), least_step_s(work_floor(costs, training.global_batch), costs.cluster))
 
 
 def _none_keeps_the_limits(
