@@ -60,8 +60,11 @@ def with_limits(objective: Objective, texts: Sequence[str]) -> Objective:
     problems = []
     for text in texts:
         name, _, value = (part.strip() for part in text.partition("="))
+        key = "step_s" if name == "step" else name
+        if key in found:
+            problems.append(Problem(f"--limit {text}", f"{name} has been given a limit before", "Give it one"))
         try:
-            found["step_s" if name == "step" else name] = None if value == "none" else _positive(name, value)
+            found[key] = _limit(name, value)
         except ValueError as error:
             problems.append(Problem(f"--limit {text}", str(error), "Write it as step=0.5s or money_per_million=3.2"))
     if problems:
@@ -69,9 +72,11 @@ def with_limits(objective: Objective, texts: Sequence[str]) -> Objective:
     return replace(objective, **found)  # type: ignore[arg-type]  # names that were looked up
 
 
-def _positive(name: str, text: str) -> float:
+def _limit(name: str, text: str) -> float | None:
     if name not in LIMITS:
         raise ValueError(f'got no limit called "{name}", expected one of {", ".join(LIMITS)}')
+    if text == "none":
+        return None
     try:
         value = parse_seconds(text) if name == "step" else float(text)
     except ValueError:

@@ -52,9 +52,14 @@ def read_text(path: Path, error: type[InputError]) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence that offers the nearest of the `known` words, or all where none is near; "" where there are none."""
     names = list(known)
-    if near := difflib.get_close_matches(word, names, n=1):
-        return f'Did you mean "{near[0]}"?'
+    if near := nearest(word, names):
+        return f'Did you mean "{near}"?'
     return f"Known: {', '.join(names)}" if names else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of the `known` words that `word` was most likely meant to be; None where none is near."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
 def shown(value: object) -> str:

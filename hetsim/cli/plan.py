@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
-from hetsim.cli.planning import Planned, candidate_rows, improvements, plan_network
+from hetsim.cli.planning import Planned, Risk, candidate_rows, improvements, plan_network
 from hetsim.cli.progress import search_progress
 from hetsim.cli.render import ASSUMPTIONS, network_report, write_networks
 from hetsim.cli.risk import by_risk
@@ -45,7 +45,7 @@ class Wish:
     """In text, such as `step=0.5s`; they go before the scenario's."""
 
     time_limit_s: float | None = None
-    risk: Literal["median", "p90"] = "median"
+    risk: Risk = "median"
     quiet: bool = False
 
 
@@ -204,6 +204,7 @@ def _document(
         {
             "network": p.spec.name,
             "chosen": str(p.result.chosen.plan),
+            "risk": p.risk,
             "objective": {"least": p.result.objective.least, "limits": _limits(p.result.objective)},
             **_figures(p, p.result.chosen),
             "lower_bound": p.result.lower_bound,

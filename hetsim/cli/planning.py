@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 SHOWN_CANDIDATES = 8
 
+Risk = Literal["median", "p90"]
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -43,6 +45,8 @@ class Planned:
     result: PlanningResult
     scenario: Scenario
     tariff: Tariff
+    risk: Risk = "median"
+    """What the candidates are ranked by: their figures in the middle, or those that they stay under nine times in ten."""
 
     def bill(self, plan: Plan, step_s: float) -> Bill:
         """The bill of a step of `plan`, of what it uses; unknown where prices or powers are."""
@@ -136,10 +140,13 @@ def _require(tariff: Tariff, scenario: Scenario) -> None:
 
 
 def improvements(planned: Planned) -> tuple[Sensitivity, ...]:
-    """What would make the chosen plan's step shorter, the best first; nothing is looked for where the search was to end early."""
+    """What would make the chosen plan's step shorter, the best first; none where the search ended early, or Ctrl-C ends this."""
     if planned.result.ended_early:
         return ()
-    return sensitivities(planned.result.chosen.plan, planned.costs, step_s)
+    try:
+        return sensitivities(planned.result.chosen.plan, planned.costs, step_s)
+    except KeyboardInterrupt:
+        return ()
 
 
 def plans_of_user(session: Session, spec: NetworkSpec, texts: Sequence[str]) -> list[Plan]:
@@ -208,11 +215,24 @@ def extrapolated(plan: Plan, costs: CostModel) -> list[str]:
     return list(found.values())
 
 
+def _predictions(planned: Planned, plans: Sequence[Plan]) -> list[Prediction]:
+    """Of each plan; Ctrl-C ends it with those there are, if there are any."""
+    made: list[Prediction] = []
+    for plan in plans:
+        try:
+            made.append(planned.predict(plan))
+        except KeyboardInterrupt:
+            if not made:
+                raise
+            break
+    return made
+
+
 def candidate_rows(planned: Planned) -> list[CandidateRow]:
     """The best candidates that keep the limits as rows of a table, each with its interval."""
     even = next((b for b in planned.result.baselines if b.name == EVEN_SPLIT), None)
     within = [row for row in planned.result.candidates if row.excess(planned.result.objective) <= 0]
-    predictions = [planned.predict(candidate.plan) for candidate in within[:SHOWN_CANDIDATES]]
+    predictions = _predictions(planned, [candidate.plan for candidate in within[:SHOWN_CANDIDATES]])
     rows = []
     for rank, prediction in enumerate(predictions, 1):
         fullest = max(
@@ -230,6 +250,7 @@ def candidate_rows(planned: Planned) -> list[CandidateRow]:
                 step_s=prediction.step_s,
                 low_s=prediction.low_s,
                 high_s=prediction.high_s,
+                p90_s=float(np.quantile(prediction.draws_s, 0.9)),
                 vs_even=even.step_s / prediction.step_s if even and prediction.step_s else None,
                 peak_memory_share=fullest.peak_bytes / fullest.limit_bytes if fullest and fullest.limit_bytes else None,
                 peak_memory_device=fullest.device if fullest else "",

@@ -59,7 +59,7 @@ def by_risk(planned: Planned, watch: Watch | None = None) -> Planned:
     sentence = f"Nine times in ten {best.name} stays under {told}; by that it comes first, {after}."
     careful_result = replace(result, candidates=candidates)
     words = explain(careful_result, planned.costs.cluster, planned.tariff.economics.currency)
-    return replace(planned, result=replace(careful_result, explanation=(*words, sentence)))
+    return replace(planned, result=replace(careful_result, explanation=(*words, sentence)), risk="p90")
 
 
 def _too_risky(planned: Planned, best: Candidate, careful: Callable[[Candidate, Figure], float]) -> InfeasibleError:

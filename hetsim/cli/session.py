@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 _MEND = (
-    "Measure it there; or let it be transferred from a measured device type: name the accelerators of both under "
-    "cluster.device_types, as catalogue: K80"
+    "Measure it on a machine that has such devices: hetsim calibrate {path}; or let it be transferred from a measured device type: "
+    "name the accelerators of both under cluster.device_types, as catalogue: K80"
 )
 
 
@@ -155,7 +155,7 @@ class Session:
         try:
             model.require(kind.name for kind in self.scenario.cluster.used_types)
         except CostError as error:
-            raise CostError(Problem("", str(error), _MEND)) from None
+            raise CostError(Problem("", str(error), _MEND.format(path=self.path))) from None
         return model
 
     def new_run(self, runs: Path) -> RunWriter:

@@ -29,6 +29,9 @@ from hetsim.workload import Chain
 
 _NOTHING = Estimate(0.0, 0.0, "specified")
 
+MOST_NAMED = 12
+"""Layers of a chain that are all named where all lack their costs."""
+
 PACKED_BYTES = 1 << 20
 """Of each tensor in the buckets whose packing is timed by bytes."""
 
@@ -52,17 +55,13 @@ class CostModel:
 
     def missing(self, device_types: Iterable[str]) -> list[str]:
         """What the table lacks to price the whole chain on `device_types`, as `layer on type` texts."""
-        return [
-            f"layer {layer.name} on {name}"
-            for name in device_types
-            for layer in self.chain.layers
-            if self._forward.curve((name, layer.name)) is None
-        ]
+        return [f"layer {layer} on {kind}" for kind in device_types for layer in self._unpriced(kind)]
 
     def require(self, device_types: Iterable[str]) -> None:
-        """Raise CostError with all that `missing` finds."""
-        if gaps := self.missing(device_types):
-            shown = ", ".join(gaps[:6]) + (f" and {len(gaps) - 6} more" if len(gaps) > 6 else "")
+        """Raise CostError with all that the table lacks to price the whole chain, device type by device type."""
+        lacking = {kind: gaps for kind in device_types if (gaps := self._unpriced(kind))}
+        if lacking:
+            shown = "; ".join(f"{_layers_text(names, len(self.chain))} on {kind}" for kind, names in lacking.items())
             raise CostError(f"the cost table {self.table.source or self.table.network} has no cost for {shown}")
 
     # --- computation -------------------------------------------------------------------------------------------------
@@ -357,6 +356,10 @@ class CostModel:
                 seen[row.operation, row.group[0]].append(row)
         return {key: sum(row.seconds for row in rows) / sum(row.size_bytes for row in rows) for key, rows in seen.items()}
 
+    def _unpriced(self, device_type: str) -> list[str]:
+        """The layers that have no cost on the type."""
+        return [layer.name for layer in self.chain.layers if self._forward.curve((device_type, layer.name)) is None]
+
     def _time(
         self, times: Times, device: str, layer: int, microbatch: int, tensor_parallel: int, *, pipelined: bool, deep: bool
     ) -> Estimate:
@@ -370,3 +373,10 @@ class CostModel:
         found = curve.at(microbatch)
         many = times.deep((kind, name, tensor_parallel)) if deep else None
         return found if many is None else max(found, many.at(microbatch), key=lambda estimate: estimate.seconds)
+
+
+def _layers_text(names: Sequence[str], of: int) -> str:
+    """Some of the `of` layers of a chain in words; all of them as a number, where they are many."""
+    if len(names) == 1:
+        return f"layer {names[0]}"
+    return f"any of the {of} layers" if len(names) == of > MOST_NAMED else f"layers {', '.join(names)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable
 
 from hetsim.costs import CostModel
@@ -41,6 +42,7 @@ class Evaluations:
         self.training = training
         self.objective = objective
         self.tariff = tariff
+        self._type_of = {device.name: device.type for device in costs.cluster.devices}
         self._evaluate = evaluate
         self._settle = settle
         self._by_plan: dict[Plan, Candidate | None] = {}
@@ -100,8 +102,8 @@ class Evaluations:
         return self._replicas_s[key]
 
     def ranked(self, settled: int = 1) -> tuple[Candidate, ...]:
-        """All candidates, best first, the first `settled` of them settled; of those that differ in the order of replicas alone, and
-        take as long, the first.
+        """All candidates, best first, the first `settled` of them settled; of those that take as long, and differ in the order of
+        replicas or in which devices of a type they use alone, the one that was looked at first.
 
         Beyond `SETTLED_ACTIONS` only those are settled that may be the best.
         """
@@ -111,10 +113,26 @@ class Evaluations:
             unsettled = [row for row in rows[:settled] if row.plan not in self._settled]
             needed = [row for row in unsettled if self._may_be_best(row) or self._actions < SETTLED_ACTIONS]
             if not needed:
-                return tuple({_regardless_of_order(row): row for row in reversed(rows)}.values())[::-1]
+                first: dict[Hashable, Candidate] = {}
+                every = (row for row in self._by_plan.values() if row is not None)
+                kept = {id(first.setdefault(self._look(row), row)) for row in every}
+                return tuple(row for row in rows if id(row) in kept)
             self.settle(needed[0].plan)
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _look(self, row: Candidate) -> Hashable:
+        """What candidates have in common that are the same but for the order of their replicas and for devices of one type."""
+        plan, kind = row.plan, self._type_of
+        replicas = Counter(
+            (
+                tuple((kind[s.device], len(s.group), s.start, s.stop) for s in replica.stages),
+                replica.samples,
+                replica.microbatches,
+            )
+            for replica in plan.replicas
+        )
+        return frozenset(replicas.items()), plan.schedule, plan.exchange, row.step_s, row.bill
 
     def _may_be_best(self, row: Candidate) -> bool:
         return self._best is None or rank(row, self.objective)[:2] < rank(self._best, self.objective)[:2]
@@ -160,11 +178,6 @@ def rank(row: Candidate, objective: Objective) -> tuple[float, float, int, int, 
     """
     microbatches = sum(replica.microbatches for replica in row.plan.replicas)
     return row.excess(objective), row.figure(objective.least), len(row.plan.devices), microbatches, str(row.plan)
-
-
-def _regardless_of_order(row: Candidate) -> Hashable:
-    """What two candidates have in common that are the same but for the order of their replicas."""
-    return frozenset(row.plan.replicas), row.plan.schedule, row.plan.exchange, row.step_s
 
 
 def _look_of(replica: Replica, costs: CostModel) -> Hashable:

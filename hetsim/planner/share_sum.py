@@ -5,7 +5,7 @@ The curves may be anything: not monotone, not convex, with gaps. The method is e
 
 * For a limit T the shares that a device may take are a set of integers; which totals several devices can reach is the
   sum of their sets. Sets of integers are the bits of Python's integers, and the sum with a run of k consecutive
-  integers takes log k shifts.
+  integers takes log k shifts; that with n times the same run no more.
 * A larger T only adds shares, so feasibility is monotone in T, and the smallest feasible T is one of the values that
   the curves take: binary search over these ends at the optimum.
 """
@@ -52,45 +52,70 @@ def smallest_maximum(groups: Sequence[Group], total: int, below: float = np.inf)
     every = np.concatenate([option.cost for group in groups for option in group.options])
     values = np.unique(every[every < below])
     low, high = 0, len(values)  # the answer is among values[low:high], should there be one
-    best: tuple[float, list[int]] | None = None
+    best: float | None = None
     while low < high:
         # The largest value is tried first: most calls that have no answer end there.
-        middle = (low + high) // 2 if best else high - 1
-        reached = _reach(groups, total, float(values[middle]))
-        if reached is None:
-            low = middle + 1
+        middle = high - 1 if best is None else (low + high) // 2
+        if _is_reached(groups, total, float(values[middle])):
+            best, high = float(values[middle]), middle
         else:
-            best, high = (float(values[middle]), reached), middle
-    if best is None:
-        return None
-    return Shares(best[0], _choose(groups, total, *best))
+            low = middle + 1
+    return None if best is None else Shares(best, _choose(groups, total, best))
 
 
-def _reach(groups: Sequence[Group], total: int, limit: float) -> list[int] | None:
-    """The totals (as bits) that the first 0, 1, 2, … devices reach at costs up to `limit`; None unless all reach `total`."""
-    reached = [1]
-    mask = (1 << (total + 1)) - 1
+def _is_reached(groups: Sequence[Group], total: int, limit: float) -> bool:
+    """Whether the devices reach `total` at costs up to `limit`."""
+    reached = 1  # the totals of the devices so far, as bits
     for group in groups:
-        runs = [(option.count, *run) for option in group.options for run in _runs(option.cost <= limit)]
-        for _ in range(group.size):
-            summed = 0
-            for stride, first, last in runs:
-                summed |= _smear(reached[-1], stride, last - first) << (stride * first)
-            reached.append(summed & mask)
-    return reached if reached[-1] >> total & 1 else None
+        reached = _with_group(reached, group, total, limit)
+    return bool(reached >> total & 1)
 
 
-def _runs(allowed: Bools) -> list[tuple[int, int]]:
+def _with_group(reached: int, group: Group, total: int, limit: float) -> int:
+    """The totals up to `total` of `reached` and all devices of a group together."""
+    mask = (1 << (total + 1)) - 1
+    if (ends := _only_run(_allowed(group, limit, total))) is not None:
+        # As a rule what is dearer is larger. Together they then take any number, too.
+        first, last = (min(total + 1, group.size * end) for end in ends)
+        return _smear(reached, 1, last - first) << first & mask
+    runs = _runs(group, limit)
+    for _ in range(group.size):
+        reached = _with_device(reached, runs, mask)
+    return reached
+
+
+def _with_device(reached: int, runs: Sequence[tuple[int, int, int]], mask: int) -> int:
+    """The totals of `reached` and one device more, which takes a share out of one of `runs`."""
+    summed = 0
+    for stride, first, last in runs:
+        summed |= _smear(reached, stride, last - first) << (stride * first)
+    return summed & mask
+
+
+def _allowed(group: Group, limit: float, total: int) -> Bools:
+    """[share]: whether a device of `group` may take it within `limit`; shares up to `total`."""
+    allowed = np.zeros(total + 1, dtype=bool)
+    for option in group.options:
+        there = option.cost[: total // option.count + 1] <= limit
+        allowed[: option.count * len(there) : option.count] |= there
+    return allowed
+
+
+def _only_run(allowed: Bools) -> tuple[int, int] | None:
+    """The first and the last share where all between them are allowed, too; else None."""
+    shares = allowed.nonzero()[0]
+    return (int(shares[0]), int(shares[-1])) if len(shares) and shares[-1] - shares[0] == len(shares) - 1 else None
+
+
+def _runs(group: Group, limit: float) -> list[tuple[int, int, int]]:
+    """(samples a step, first step, last step) of each run of shares that a device may take within `limit`."""
+    return [(option.count, *run) for option in group.options for run in _runs_of(option.cost <= limit)]
+
+
+def _runs_of(allowed: Bools) -> list[tuple[int, int]]:
     """First and last index of each run of true values."""
-    places = allowed.nonzero()[0]
-    if not len(places):
-        return []
-    first, last = int(places[0]), int(places[-1])
-    if last - first + 1 == len(places):  # as a rule: what is dearer is larger
-        return [(first, last)]
-    ends = (places[1:] - places[:-1] > 1).nonzero()[0]
-    firsts, lasts = places[[0, *(ends + 1)]], places[[*ends, len(places) - 1]]
-    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
+    edges = np.flatnonzero(np.diff(allowed, prepend=False, append=False))
+    return [(first, stop - 1) for first, stop in edges.reshape(-1, 2).tolist()]
 
 
 def _smear(bits: int, stride: int, times: int) -> int:
@@ -103,27 +128,35 @@ def _smear(bits: int, stride: int, times: int) -> int:
     return bits
 
 
-def _choose(groups: Sequence[Group], total: int, limit: float, reached: list[int]) -> tuple[tuple[int, ...], ...]:
+def _choose(groups: Sequence[Group], total: int, limit: float) -> tuple[tuple[int, ...], ...]:
     """Shares within `limit` that add up to `total`, each near its part in proportion to what the devices could take."""
+    mask, reached = (1 << (total + 1)) - 1, [1]  # by the first 0, 1, 2, … devices
     allowed = [_allowed(group, limit, total) for group in groups]
-    device = len(reached) - 1
-    most = [int(shares[-1]) for shares, group in zip(allowed, groups, strict=True) for _ in range(group.size)]
+    for group in groups:
+        runs = _runs(group, limit)
+        for _ in range(group.size):
+            reached.append(_with_device(reached[-1], runs, mask))
+    device, left = len(reached) - 1, total
+    could = sum(group.size * int(mine.nonzero()[0][-1]) for mine, group in zip(allowed, groups, strict=True))
     chosen: list[list[int]] = []
-    left = total
-    for shares, group in reversed(list(zip(allowed, groups, strict=True))):
-        mine: list[int] = []
+    for mine, group in reversed(list(zip(allowed, groups, strict=True))):
+        shares, row = mine.nonzero()[0], list[int]()
         for _ in range(group.size):
             device -= 1
-            wish = left * most[device] / (sum(most[: device + 1]) or 1)
-            possible = (int(share) for share in shares if share <= left and reached[device] >> (left - int(share)) & 1)
-            mine.append(min(possible, key=lambda share: (abs(share - wish), share)))
-            left -= mine[-1]
-        chosen.append(mine[::-1])
+            wish = left * int(shares[-1]) / (could or 1)
+            row.append(_nearest(shares[: np.searchsorted(shares, left, side="right")], wish, left, reached[device]))
+            left, could = left - row[-1], could - int(shares[-1])
+        chosen.append(row[::-1])
     return tuple(map(tuple, reversed(chosen)))
 
 
-def _allowed(group: Group, limit: float, total: int) -> Ints:
-    """The shares up to `total` that a device of `group` may take within `limit`, in rising order."""
-    shares = [option.count * np.flatnonzero(option.cost <= limit) for option in group.options]
-    rising = np.unique(np.concatenate(shares))
-    return rising[rising <= total]
+def _nearest(shares: Ints, wish: float, left: int, reached: int) -> int:
+    """The one of `shares`, which rise, next to `wish` that leaves of `left` one of the totals `reached`; the smaller on a tie."""
+    after = int(np.searchsorted(shares, wish))
+    before = after - 1
+    while True:
+        ahead = before >= 0 and (after == len(shares) or wish - shares[before] <= shares[after] - wish)
+        share = int(shares[before if ahead else after])
+        if reached >> (left - share) & 1:
+            return share
+        before, after = before - ahead, after + (not ahead)

@@ -109,6 +109,9 @@ class CandidateRow:
     outline: str = ""
     """The plan in a shorter line, where it has many devices."""
 
+    p90_s: float | None = None
+    """What the step stays under nine times in ten, given what is known of the costs; None: nobody worked it out."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hetsim.files import slug
 from hetsim.models.sizes import ZOO, size_faults
-from hetsim.reading import did_you_mean, shown
+from hetsim.reading import did_you_mean, nearest, shown
 from hetsim.scenario.document import Key
 from hetsim.scenario.reader import Reader
 from hetsim.scenario.schema import (
@@ -25,6 +25,8 @@ from hetsim.workload import Chain, Layer, Training
 
 _KINDS: dict[str, type[NetworkSection]] = {"zoo": ZooSection, "module": ModuleSection, "layers": NumbersSection}
 """The key that tells what a network is -> how it is read."""
+
+_WHAT_IT_IS = "zoo: a network of the zoo; module: your own code; layers: numbers alone"
 
 _ELEMENT_BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -58,7 +60,8 @@ def read_network(reader: Reader, name: str, training: Training | None) -> Networ
     kinds = [kind for kind in _KINDS if kind in entry]
     if len(kinds) != 1:
         got = f"got the keys {' and '.join(kinds)}" if kinds else "does not say what the network is"
-        mend = "zoo: a network of the zoo; module: your own code; layers: numbers alone"
+        meant = next((near for key in entry if (near := nearest(str(key), _KINDS))), None)
+        mend = f'Did you mean "{meant}"?' if meant and not kinds else _WHAT_IT_IS
         reader.fault(keys, f"{got}, expected exactly one of {', '.join(_KINDS)}", mend, of_key=True)
         return None
     section = reader.section(_KINDS[kinds[0]], *keys)

@@ -72,6 +72,9 @@ def test_the_careful_rank_by_the_ninetieth_percentile(hetsim, scenario):
     assert careful["candidates"][0]["step_s"] >= bold["candidates"][0]["step_s"]
     assert "Nine times in ten" in careful["networks"][0]["explanation"][-1]
     assert careful["networks"][0]["chosen"] == careful["candidates"][0]["plan"]
+    assert [document["networks"][0]["risk"] for document in (bold, careful)] == ["median", "p90"]
+    assert careful["candidates"][0]["p90_s"] < bold["candidates"][0]["p90_s"]
+    assert all(row["step_s"] <= row["p90_s"] <= row["high_s"] for row in (*bold["candidates"], *careful["candidates"]))
 
 
 def test_a_wide_plan_is_outlined_and_told_in_full_once(hetsim, scenario):
@@ -197,6 +200,15 @@ def test_a_limit_that_cannot_be_read_is_told(hetsim, priced, limit):
     done = hetsim("plan", priced, "--limit", limit)
     assert done.returncode == 2
     assert f"--limit {limit}: got" in done.stderr
+
+
+def test_a_limit_is_given_once_and_only_a_limit_can_be_lifted(hetsim, priced):
+    twice = hetsim("plan", priced, "--limit", "step=1s", "--limit", "step=2s")
+    assert twice.returncode == 2
+    assert "--limit step=2s: step has been given a limit before" in twice.stderr
+    unknown = hetsim("plan", priced, "--limit", "speed=none")
+    assert unknown.returncode == 2
+    assert 'got no limit called "speed"' in unknown.stderr
 
 
 def test_prices_that_lack_are_told_with_their_place(hetsim, scenario):

@@ -47,10 +47,21 @@ def test_its_interval_is_wider(hetsim, scenario):
 
 
 def test_without_a_specification_the_error_says_how_to_mend_it(hetsim, scenario):
-    done = hetsim("plan", scenario(""))
+    path = scenario("")
+    done = hetsim("plan", path)
     assert done.returncode == 2
     assert "has no cost for layer block on old" in done.stderr
+    assert f"hetsim calibrate {path}" in done.stderr
     assert "catalogue: K80" in done.stderr
+
+
+def test_all_that_lacks_is_told_type_by_type(hetsim, scenario):
+    path = scenario("")
+    more = ", ".join(f"{{name: l{number}, flops: 1e10, parameters: 1000}}" for number in range(3))
+    path.write_text(path.read_text().replace("layers: [", f"layers: [{more}, "))
+    assert "no cost for layers l0, l1, l2 on new; layers l0, l1, l2, block on old" in hetsim("plan", path).stderr
+    path.write_text(path.read_text().replace("name: l0,", "name: l0, repeat: 20,"))
+    assert "; any of the 23 layers on old" in hetsim("plan", path).stderr
 
 
 def test_an_unknown_entry_is_found_in_its_place(hetsim, scenario):

@@ -118,7 +118,7 @@ def test_missing_costs_keep_a_device_from_its_layers_and_are_listed():
 def test_costs_that_no_device_has_are_an_error():
     costs = simple_costs({"a": [0.001] * 2, "b": [0.001] * 2}, ["a", "b"])
     costs = without(without(costs, "a", "l0"), "b", "l0")
-    with pytest.raises(CostError, match="layer l0 on a, layer l0 on b"):
+    with pytest.raises(CostError, match="layer l0 on a; layer l0 on b"):
         search(costs, Training(8), SMALL, recurrence(costs))
 
 
@@ -273,3 +273,19 @@ def test_a_time_limit_that_is_over_from_the_start_leaves_what_is_known():
     assert hurried.chosen.step_s <= min(row.step_s for row in hurried.baselines)
     assert 0 <= hurried.lower_bound_s <= whole.chosen.step_s
     assert hurried.left_open >= whole.left_open
+
+
+def test_plans_that_mirror_each_other_are_shown_once():
+    """Two devices of a type, in one node: whichever of them rests or has the first layers, it is the same plan."""
+    costs = simple_costs({"a": [1.0, 2.0, 3.0], "b": [2.0, 4.0, 6.0]}, "aabb")
+    result = search(costs, Training(8), SMALL, recurrence(costs))
+    kind = {device.name: device.type for device in costs.cluster.devices}
+
+    def look(row):
+        replicas = sorted(
+            (r.samples, r.microbatches, [(kind[s.device], s.start, s.stop) for s in r.stages]) for r in row.plan.replicas
+        )
+        return str(replicas), row.plan.schedule, row.step_s
+
+    looks = [look(row) for row in result.candidates]
+    assert len(set(looks)) == len(looks) > 5

@@ -50,6 +50,18 @@ def test_equals_brute_force(case, below):
     assert (smallest_maximum(rows, total, below) is None) == (largest >= below)
 
 
+def test_a_million_samples_are_split_in_proportion_to_speed():
+    """Costs rise with the share, so the largest is that of the whole batch at all speeds together, rounded up to a share."""
+    total, sizes, each_s = 1_000_000, (100, 150, 50), (1.0, 2.0, 5.0)
+    share = np.arange(total + 1)
+    best = smallest_maximum([Group(n, (Pieces(1, s * share),)) for n, s in zip(sizes, each_s, strict=True)], total)
+    assert best is not None
+    speed = sum(n / s for n, s in zip(sizes, each_s, strict=True))
+    assert total / speed <= best.largest <= total / speed + max(each_s)
+    assert sum(map(sum, best.shares)) == total
+    assert max(max(s * share for share in mine) for mine, s in zip(best.shares, each_s, strict=True)) == best.largest
+
+
 def test_equal_devices_get_shares_as_equal_as_can_be():
     curve = np.full(101, 1.0)
     best = smallest_maximum([Group(3, (Pieces(1, curve),))], 100)

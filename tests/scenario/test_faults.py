@@ -80,8 +80,7 @@ s.yaml:5:38: networks.gpt.heads: got 7, expected a divisor of width, 100
 s.yaml:6:14: networks.vvg.zoo: got "vvg", expected a network of the zoo. Did you mean "vgg"?
 s.yaml:7:3: networks.two: got the keys zoo and layers, expected exactly one of zoo, module, layers. \
 zoo: a network of the zoo; module: your own code; layers: numbers alone
-s.yaml:8:3: networks.none: does not say what the network is, expected exactly one of zoo, module, layers. \
-zoo: a network of the zoo; module: your own code; layers: numbers alone
+s.yaml:8:3: networks.none: does not say what the network is, expected exactly one of zoo, module, layers. Did you mean "zoo"?
 s.yaml:9:17: networks.own.module: got "my_nets", expected "module:function", such as "my_nets:build"
 s.yaml:9:37: networks.own.arguments: got an empty list, expected a mapping of keys to values
 s.yaml:9:60: networks.own.input.shape.1: got -1, expected greater than or equal to 1
@@ -165,6 +164,8 @@ def test_a_device_that_is_alone_needs_no_link(tmp_path):
         ("name: l}", "name: l, output: 1e300 PB}", '2:43: networks.n.layers.0.output: got "1e300 PB", expected a number'),
         ("name: l}", "name: 1}", "2:32: networks.n.layers.0.name: got 1, expected text (in quotes, where it looks like"),
         ("{n: {layers: [{name: l}]}}", "{}", "2:11: networks: got an empty mapping, expected at least one entry"),
+        ("{n: {layers", "{n: {layrs",
+         '2:12: networks.n: does not say what the network is, expected exactly one of zoo, module, layers. Did you mean "layers"?'),
         ("{n: {layers: [{name: l}]}}", "{n: vgg}", '2:15: networks.n: got "vgg", expected a mapping of keys to values'),
         ("training: {global_batch: 8}", "training:", "3:1: training: got nothing, expected a mapping of keys to values"),
         ("training: {global_batch: 8}", "", '1:1: the key "training" is missing'),
