@@ -5,14 +5,14 @@ What an exchange of gradients takes at least depends on how many devices take pa
 seconds lets a device of each type take a share of some size at most, and n devices take most when they are those with the
 largest shares. The least T at which they take the whole batch is under every step of n devices. The exchange ends for all at
 once, and then the step lasts as long as the slowest update: which type that is of is tried, too. Numbers are then tried in the
-order of their bounds.
+order of their bounds; what they would take without any exchange, which is soon known, tells which need not be looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,11 +40,11 @@ class ByNumber:
 
     bucket_bytes: Sequence[int]
     floor: ExchangeFloor
+    _known_s: dict[tuple[int, float], float] = field(default_factory=dict)
 
     def sets(self) -> Iterator[tuple[float, Ints]]:
         """(under every step of so many devices, how many of each type may reach it), by rising bounds."""
-        order = sorted((low_s, case) for case, low_s in self._lows_s.items() if np.isfinite(low_s))
-        for low_s, (number, update_s) in order:
+        for low_s, (number, update_s) in self._rising():
             cheapest = self._cheapest(number, update_s)
             members = self._fullest(self._largest(cheapest, low_s * (1 + NEAR)), number)
             if members.sum() == number:
@@ -53,21 +53,38 @@ class ByNumber:
     @property
     def low_s(self) -> float:
         """Under every step; infinite where the batch cannot be taken."""
-        return min(self._lows_s.values(), default=float("inf"))
+        return next((low_s for low_s, _ in self._rising()), float("inf"))
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _lows_s(self) -> Mapping[tuple[int, float], float]:
-        """(number of devices, slowest update) -> under every step of such; infinite where they cannot take the batch."""
+    def _rising(self) -> Iterator[tuple[float, tuple[int, float]]]:
+        """(under every step of such, (number of devices, slowest update)) by rising bounds, where they can take the batch."""
         most = min(sum(self.sizes), self.batch)
-        updates_s = sorted({curves.update_s for curves in self.curves})
-        return {(number, update_s): self._low_s(number, update_s) for number in range(1, most + 1) for update_s in updates_s}
+        alone = {update_s: self._cheapest(1, update_s) for update_s in sorted({curves.update_s for curves in self.curves})}
+        cases = [
+            (self._low_s(rows, number), False, (number, update_s))
+            for update_s, rows in alone.items()
+            for number in range(1, most + 1)
+        ]
+        heapq.heapify(cases)
+        while cases:
+            low_s, with_exchange, case = heapq.heappop(cases)
+            if low_s == float("inf"):
+                return
+            if with_exchange:
+                yield low_s, case
+            else:
+                heapq.heappush(cases, (max(low_s, self._with_exchange_s(case)), True, case))
 
-    def _low_s(self, number: int, update_s: float) -> float:
-        cheapest = self._cheapest(number, update_s)
-        ends = [row[np.isfinite(row)] for row in cheapest]
-        high_s = max((float(row.max()) for row in ends if len(row)), default=0.0)
+    def _with_exchange_s(self, case: tuple[int, float]) -> float:
+        """Under every step of so many devices with that slowest update; infinite where they cannot take the batch."""
+        if case not in self._known_s:
+            self._known_s[case] = self._low_s(self._cheapest(*case), case[0])
+        return self._known_s[case]
+
+    def _low_s(self, cheapest: Sequence[Floats], number: int) -> float:
+        finite = [int(np.searchsorted(row, np.inf)) for row in cheapest]
+        high_s = max(float(row[end - 1]) for row, end in zip(cheapest, finite, strict=True))
         if not self._takes(cheapest, number, high_s):
             return float("inf")
         low_s = 0.0
