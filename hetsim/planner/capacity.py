@@ -6,8 +6,9 @@ bound that costs nothing, for a first look (`holdings` looks closer).
 With weights w(k) = 1 / (the whole chain on kind k), no cut lets the sum of w t over the stages fall under `work` = sum over layers
 of the least w times the layer's time; and a stage with l others behind it has a bracket (see `replica_split`) of at least
 (M - 1 - phi l) t, phi being the largest share that a forward has of a layer. So the largest bracket is at least
-work / sum of w / (M - 1 - phi l), most where the fastest places have most stages behind them. It grows by at least work / sum of w
-with each microbatch. A microbatch's way through all stages takes no less than each layer on its fastest kind, and the best links.
+work / sum of w / (M - 1 - phi l), most where the fastest places have most stages behind them; and where weights are not too unlike
+(`fills_evenly`), at least (M - 1) work / sum of w. It grows by at least work / sum of w with each microbatch. A microbatch's way
+through all stages takes no less than each layer on its fastest kind, and the best links.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hetsim.planner.holdings import Holdings
+from hetsim.planner.replica_split import fills_evenly
 from hetsim.planner.shortest_cut import Shape
 from hetsim.planner.stage_costs import Bools, Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
@@ -114,11 +116,12 @@ def size_table(grid: StageGrid, shapes: Sequence[Shape], counts: Ints) -> SizeTa
     phi = float(shares.max(initial=0.0))
     used = np.array(shapes, dtype=np.int64).reshape(len(shapes), kinds)
     present = used > 0
-    work, pass_s, beside_s, forward_work, forwards_s = np.zeros((5, len(shapes)))
+    work, first_work, pass_s, beside_s, forward_work, forwards_s = np.zeros((6, len(shapes)))
     layer_forward_s = np.where(np.isfinite(layer_s), forward_s, np.inf)
     for subset in np.unique(present, axis=0):
         mine = (present == subset).all(axis=1)
         work[mine] = (weight[subset, None] * layer_s[subset]).min(axis=0).sum()
+        first_work[mine] = (weight[subset, None] * first_s[subset]).min(axis=0).sum()
         pass_s[mine] = first_s[subset].min(axis=0).sum()
         forward_work[mine] = (weight[subset, None] * layer_forward_s[subset]).min(axis=0).sum()
         forwards_s[mine] = layer_forward_s[subset].min(axis=0).sum()
@@ -133,7 +136,12 @@ def size_table(grid: StageGrid, shapes: Sequence[Shape], counts: Ints) -> SizeTa
             rest = (counts - 1)[None, :] - phi * np.minimum((counts - 1)[None, :], behind[:, None])
             spread += np.where(here[:, None], weight[kind] / np.maximum(rest, 1e-9), 0.0)
             behind = behind - here
-    least_s = pass_s[:, None] + np.divide(work[:, None], spread)
+    bracket_s = np.divide(work[:, None], spread)
+    least_weight = np.where(present, weight, np.inf).min(axis=1)
+    most_weight = np.where(present, weight, 0.0).max(axis=1)
+    evenly = fills_evenly(used.sum(axis=1)[:, None], counts[None, :], least_weight[:, None], most_weight[:, None])
+    even_s = (counts - 1)[None, :] * (first_work / np.maximum(used @ weight, 1e-300))[:, None]
+    least_s = pass_s[:, None] + np.where(evenly, np.maximum(bracket_s, even_s), bracket_s)
     slope_s = np.maximum(work / np.maximum(used @ weight, 1e-300), 1e-12)
     least_s[~_may_fit(grid, used), :] = np.inf
     forward_slope_s = np.maximum(forward_work / np.maximum(used @ weight, 1e-300), 1e-12)

@@ -59,11 +59,8 @@ class _Drafts:
     search: Search
     take: Take
     best_s: BestStep
-    best: Draft = ()
-    """The one with the shortest step."""
-
-    step_s: float = float("inf")
-    """Its step."""
+    steps_s: dict[Draft, float] = field(default_factory=dict)
+    """What was evaluated -> its step; of large plans only those that were the best at their time."""
 
     actions: int = 0
     """Forwards and backwards of the plans that were evaluated."""
@@ -89,20 +86,24 @@ class _Drafts:
             step_s = self.take(proposal)
             if is_guess and step_s < float("inf"):
                 self._longer.append(step_s / proposal.objective_s)
-            if step_s < self.step_s:
-                self.step_s, self.best = step_s, draft
+            if actions < WORTH_OF_MANY[0][0] or step_s < min(self.steps_s.values(), default=float("inf")):
+                self.steps_s[draft] = min(step_s, self.steps_s.get(draft, step_s))
             if FAR * self.best_s() < step_s < float("inf"):
                 hopeless.add(plan.replicas)  # another schedule will not make up for that
 
     def improve(self, most: int, watch: Watch) -> None:
-        """Go from the best draft to better ones near it, until none is, or `most` were tried, or `IMPROVING_ACTIONS` evaluated."""
-        left, enough = most, self.actions + IMPROVING_ACTIONS
-        while left and self.best and not watch.over:
-            before = self.best
-            for draft in islice(neighbours(self.problem, before), left):
+        """Look at drafts near the best one, from a better one on as soon as there is one; where there is none, near the next best.
+
+        That ends when `most` were tried, or `IMPROVING_ACTIONS` evaluated.
+        """
+        left, enough, seen = most, self.actions + IMPROVING_ACTIONS, set[Draft]()
+        while fresh := {draft: step_s for draft, step_s in self.steps_s.items() if draft not in seen}:
+            best = min(fresh, key=lambda draft: fresh[draft])
+            seen.add(best)
+            for draft in islice(neighbours(self.problem, best), left):
                 left -= 1
                 self.evaluate(draft)
-                if self.best is not before or watch.over or self.actions > enough:
+                if watch.over or self.actions > enough or not left:
+                    return
+                if self.steps_s.get(draft, float("inf")) < fresh[best]:
                     break
-            if self.best is before or self.actions > enough:
-                return

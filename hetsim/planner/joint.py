@@ -20,6 +20,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hetsim.planner.families import WORTH_A_LOOK
 from hetsim.planner.hopes import Hopes
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.known import Known, KnownCut, Others
@@ -320,7 +321,7 @@ class JointSearch:
                 if self._packed.get((others, most)) == len(self._known.cuts):
                     break  # with the same cuts it would be the same draft
                 self._packed[others, most] = len(self._known.cuts)
-                draft = packed(self.problem, self._known, others, most, low_s, best_s())
+                draft = packed(self.problem, self._known, others, most, low_s, WORTH_A_LOOK * best_s())
                 if draft and draft not in self._handed_out:
                     self._handed_out.add(draft)
                     yield draft

@@ -12,6 +12,14 @@ and a link is as good as a stage there, with the longer of its two messages for 
 a stage comes before its last forward, so nothing is taken off for f. No stage is used that would alone overrun a step that is
 already known: M t(k), what is left of its exchange, and its update.
 
+A stage with w others behind it waits twice for a microbatch to come back from them: for the first before its first backward, for
+the last before its last. Under 1F1B, with M > w + 1, it is forward and backward M - 1 - w times in between, so::
+
+    step >= sum of t + sum of links + (M - 1 - w) t(k) + sum of t behind k + what follows on the first stage
+
+Links on the way back count less w times the longest of all. Then that is true of GPipe, too, whose bracket is (M - 1) times the
+longest t, and 1F1B and GPipe have one bound.
+
 What a stage has left after its last backward also comes after the last microbatch has been forward through all stages and backward
 to it, which waits for the M forwards of any stage, under either schedule::
 
@@ -23,6 +31,7 @@ are halved from there until the least of limit plus sum is known to `NEAR`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -31,8 +40,8 @@ from typing import Literal
 import numpy as np
 
 from hetsim.plan import PlainScheduleName
-from hetsim.planner.shortest_cut import Cut, Found, Late, Shape, best_cut
-from hetsim.planner.stage_costs import Floats, Ints
+from hetsim.planner.shortest_cut import Cut, Found, Shape, best_cut
+from hetsim.planner.stage_costs import Bools, Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
 
 NEAR = 2e-3
@@ -138,12 +147,19 @@ def value_s(grid: StageGrid, cut: Cut, counts: Ints, holders: int, beside: froze
     between = list(pairwise(stages))
     links_s = sum(float(grid.link_s[a, b, stop]) for (a, _, stop), (b, _, _) in between)
     bracket_s, alone_s = np.zeros(len(counts)), np.zeros(len(counts))
-    for number, stage in enumerate(stages):
-        behind = len(stages) - 1 - number
+    longest_link_s = _longest_link_s(grid, cut.kinds)
+    back_s = 0.0
+    for number in reversed(range(len(stages))):
+        stage, behind = stages[number], len(stages) - 1 - number
         alone_s = np.maximum(alone_s, start_s[number] + first_s[number] + extra * grid.period_s[stage] + left_s[number])
         own_s = extra * grid.period_s[stage] - np.minimum(extra, behind) * forward_s[number]
+        own_s = np.maximum(own_s, np.where(extra > behind, (extra - behind) * grid.period_s[stage] + back_s, 0.0))
         own_s[~grid.fits_counts(*stage, np.minimum(counts, behind + 1), counts)] = np.inf
         bracket_s = np.maximum(bracket_s, own_s)
+        back_s += first_s[number] - longest_link_s
+        if number:
+            before = stages[number - 1]
+            back_s += float(grid.link_s[before[0], stage[0], stage[1]])
     for (a, _, stop), (b, _, _) in between:
         bracket_s = np.maximum(bracket_s, extra * max(grid.one_way_s[a, b, stop], grid.one_way_s[b, a, stop]))
     seconds: Floats = np.maximum(start_s[0] + sum(first_s) + links_s + left_s[0] + bracket_s, alone_s)
@@ -171,6 +187,11 @@ class _Problem:
     """What a stage has left after its last backward, and the least that forwards before it take; None where nothing is
     exchanged."""
 
+    between_s: list[Floats]
+    """By number of stages behind: what the stage computes between the ways back of the first and the last microbatch, less what is
+    not of a way back in what it and all behind come to: both together it has to keep under the limit. Minus infinity where all
+    microbatches are forward first."""
+
     @classmethod
     def of(cls, split: ReplicaSplit, shape: Shape, below_s: float) -> _Problem | None:
         grid, count, depth = split.grid, split.microbatches, sum(shape)
@@ -179,7 +200,8 @@ class _Problem:
         left_s = split.left_s + grid.overhead_s[:, None, None]
         in_time = split.alone_s <= below_s * (1 + 1e-12)
         rest_s, forward_s = grid.rest_s(count), np.where(np.isfinite(grid.forward_s), grid.forward_s, 0.0)
-        stage_s, bracket_s = [], []
+        longest_link_s = _longest_link_s(grid, [kind for kind, places in enumerate(shape) if places])
+        stage_s, bracket_s, between_s = [], [], []
         for behind in range(depth):
             fits = grid.fits(split.in_flight(behind), count)
             seconds = np.where(fits & in_time, grid.first_s, np.inf)
@@ -191,13 +213,18 @@ class _Problem:
             stage_s.append(seconds)
             ahead = 0 if split.schedule == "gpipe" else min(count - 1, behind)
             bracket_s.append(np.where(np.isfinite(seconds), rest_s - ahead * forward_s, np.inf))
+            if split.schedule == "gpipe" or count - 1 <= behind:
+                between_s.append(np.full_like(rest_s, -np.inf))
+            else:
+                own_s = np.where(np.isfinite(seconds), seconds, 0.0)
+                between_s.append((count - 1 - behind) / (count - 1) * rest_s - own_s - behind * longest_link_s)
         longer_s = np.maximum(grid.one_way_s, np.swapaxes(grid.one_way_s, 0, 1))
         link_bracket_s = (count - 1) * np.where(np.isfinite(longer_s), longer_s, 0.0)  # no link: its time is infinite, too
         late_s = None
         if split.holders > 1:
             late_s = split.left_s + _forwards_before_s(grid, shape)[None, :, None]
             late_s[:, 0] = 0.0  # what the first stage has left is in its own seconds
-        return cls(split, shape, stage_s, bracket_s, link_bracket_s, late_s)
+        return cls(split, shape, stage_s, bracket_s, link_bracket_s, late_s, between_s)
 
     def search(self, below_s: float, *, any_within: bool = False) -> SplitBounds:
         """The best cut. The least possible bracket comes first: it starts the halving, and its cut says what is too long.
@@ -207,7 +234,7 @@ class _Problem:
         narrow = self._narrowest()
         if narrow is None:
             return SplitBounds(np.inf if below_s == np.inf else below_s, np.inf, None)
-        best, least_s = narrow.cut, narrow.value
+        best, least_s = narrow.cut, max(narrow.value, self._least_bracket_s())
         high_s = self._value_s(best)
 
         def done() -> bool:
@@ -291,13 +318,18 @@ class _Problem:
         weights are what makes the whole chain weigh the same on every kind.
         """
         kinds = [kind for kind, count in enumerate(self.shape) if count]
-        layer_s = np.array([self.split.grid.layer_s(kind) for kind in kinds])
+        grid = self.split.grid
+        layer_s = np.array([grid.layer_s(kind) for kind in kinds])
         whole_s = layer_s.sum(axis=1)
         weight = 1 / np.maximum(np.where(np.isfinite(whole_s), whole_s, whole_s.min()), 1e-12)
         if not np.isfinite(weight).all() or not (weight > 0).all():
             return 0.0
-        places = float(np.array(self.shape)[kinds] @ weight)
-        return float((weight[:, None] * layer_s).min(axis=0).sum()) / places * max(0.0, self._least_ratio())
+        speed, count = float(np.array(self.shape)[kinds] @ weight), np.array(self.split.microbatches)
+        least_s = float((weight[:, None] * layer_s).min(axis=0).sum()) / speed * max(0.0, self._least_ratio())
+        if not fills_evenly(np.array(sum(self.shape)), count, weight.min(), weight.max()):
+            return least_s
+        first_s = np.array([grid.layer_first_s(kind) for kind in kinds])
+        return max(least_s, (int(count) - 1) * float((weight[:, None] * first_s).min(axis=0).sum()) / speed)
 
     def _least_sum_s(self) -> float:
         """Under every sum: each layer on its fastest kind, and the least that a first stage has left."""
@@ -317,7 +349,12 @@ class _Problem:
         """The largest bracket of a cut."""
         depth = len(cut.kinds)
         stages = zip(cut.kinds, cut.cuts, cut.cuts[1:], strict=False)
-        largest = max(float(self.bracket_s[depth - 1 - place][stage]) for place, stage in enumerate(stages))
+        largest, come_s = 0.0, 0.0
+        for behind, stage in enumerate(reversed(list(stages))):
+            come_s += float(self.stage_s[behind][stage])
+            largest = max(largest, float(self.bracket_s[behind][stage]), come_s + float(self.between_s[behind][stage]))
+            if behind < depth - 1:
+                come_s += float(self.split.grid.link_s[cut.kinds[-2 - behind], stage[0], stage[1]])
         between = zip(cut.kinds, cut.kinds[1:], cut.cuts[1:], strict=False)
         return max([largest, *(float(self.link_bracket_s[link]) for link in between)])
 
@@ -343,10 +380,33 @@ class _Problem:
         link_s = self.split.grid.link_s
         if total == "largest":
             link_s = np.where(np.isfinite(link_s), self.link_bracket_s, np.inf)
-        late = None
-        if total == "sum" and self.late_s is not None and within_s < np.inf:
-            late = Late(self.late_s, within_s * (1 + 1e-12) - bracket_s * self.split.grid.least_forward_share)
-        return best_cut(self.shape, allowed, np.where(self.link_bracket_s <= limit_s, link_s, np.inf), total, late)
+        room = self._room(limit_s, within_s, bracket_s) if total == "sum" and limit_s < np.inf else None
+        return best_cut(self.shape, allowed, np.where(self.link_bracket_s <= limit_s, link_s, np.inf), total, room)
+
+    def _room(self, limit_s: float, within_s: float, bracket_s: float) -> list[Floats]:
+        """By number of stages behind: what a stage and all behind it may come to, where no bracket is above `limit_s`; as above."""
+        room = [limit_s - seconds for seconds in self.between_s]
+        if self.late_s is None or within_s == np.inf:
+            return room
+        late_s = within_s * (1 + 1e-12) - bracket_s * self.split.grid.least_forward_share - self.late_s
+        return [np.minimum(seconds, late_s) for seconds in room]
+
+
+def fills_evenly(stages: Ints, microbatches: Ints, least_weight: Floats, most_weight: Floats) -> Bools:
+    """Whether the brackets of a cut are no less than M - 1 times the work of a microbatch, shared perfectly by these weights.
+
+    Take the bracket of each stage, (M - 1 - w) t and the t of all behind it, y times, such that in the sum each t counts by its
+    weight: from the first stage on, y is what its weight is above all y before, over M - 1 - w. Whatever the order of the stages,
+    all y add up to the sum of weights over M - 1, if none is negative; which is so if no weight is less than the largest one,
+    P - 1 times, over M - 2.
+    """
+    return (microbatches > stages) & ((stages - 1) * most_weight <= (microbatches - 2) * least_weight)
+
+
+def _longest_link_s(grid: StageGrid, kinds: Sequence[int]) -> float:
+    """The longest link between two stages on any of `kinds`; 0 where there is none."""
+    there = grid.link_s[np.ix_(kinds, kinds)][:, :, 1:-1]
+    return float(there[np.isfinite(there)].max(initial=0.0))
 
 
 def _forwards_before_s(grid: StageGrid, shape: Shape) -> Floats:

@@ -40,28 +40,18 @@ class Found:
     cut: Cut
 
 
-@dataclass(frozen=True, slots=True)
-class Late:
-    """What comes after a stage and all that is behind it: a limit on the sum of them."""
-
-    stage_s: Floats
-    """[kind, start, stop]."""
-
-    limit_s: float
-
-
 def best_cut(
     shape: Shape,
     stages: Sequence[Floats],
     links: Floats,
     total: Literal["sum", "largest"] = "sum",
-    late: Late | None = None,
+    room: Sequence[Floats] | None = None,
 ) -> Found | None:
     """The cut over all places of `shape` whose stages and links come to the least; None where none is possible.
 
     `stages[l][kind, start, stop]`: a stage with `l` others behind it; `links[before, behind, cut]`: what lies between two of them;
-    infinite where not possible. There is an entry of `stages` for each place. With `late`, no stage may come to more than its
-    limit, together with all behind it.
+    infinite where not possible. There is an entry of `stages` for each place. With `room`, which has its form, no stage may come to
+    more than its room, together with all behind it.
     """
     join = np.add if total == "sum" else np.maximum
     tables: list[Floats] = []
@@ -69,8 +59,7 @@ def best_cut(
     reach = longest.max(axis=1)
     for behind, table in enumerate(stages):
         if not tables:
-            in_time = table if late is None else np.where(table + late.stage_s <= late.limit_s, table, np.inf)
-            tables.append(_last(shape, in_time))
+            tables.append(_last(shape, _kept(table, room[0] if room else None)))
             continue
         before = tables[-1]
         rows = _levels(shape)[behind]
@@ -83,16 +72,15 @@ def best_cut(
         for kind, (here, there) in enumerate(rows.steps):
             if len(here):
                 onward = join(before[there], links[kind][None]).min(axis=1)
-                room = None if late is None else late.limit_s - late.stage_s[kind]
                 width = int(longest[behind, kind])
                 if width and starts:
                     found[here, kind, starts.start : starts.stop] = _prolonged(
-                        table[kind], onward, join, room, starts, width
+                        table[kind], onward, join, room[behind][kind] if room else None, starts, width
                     )
         tables.append(found)
     kind = int(tables[-1][0, :, 0].argmin())
     value = float(tables[-1][0, kind, 0])
-    return Found(value, _read(shape, tables, stages, links, join, late, kind)) if np.isfinite(value) else None
+    return Found(value, _read(shape, tables, stages, links, join, room, kind)) if np.isfinite(value) else None
 
 
 # --- inside ----------------------------------------------------------------------------------------------------------
@@ -181,7 +169,7 @@ def _read(
     stages: Sequence[Floats],
     links: Floats,
     join: np.ufunc,
-    late: Late | None,
+    room: Sequence[Floats] | None,
     kind: int,
 ) -> Cut:
     """The cut behind the best value, whose first stage is on `kind`."""
@@ -191,8 +179,7 @@ def _read(
         used = _less(used, kind)
         onward = join(tables[behind - 1][_levels(shape)[behind - 1].used.index(used)], links[kind])
         values = join(onward, stages[behind][kind, start])
-        if late is not None:
-            values = _kept(values, late.limit_s - late.stage_s[kind, start])
+        values = _kept(values, room[behind][kind, start] if room else None)
         after, stop = np.unravel_index(values.argmin(), onward.shape)
         kind, start = int(after), int(stop)
         kinds.append(kind)
