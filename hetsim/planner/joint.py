@@ -37,6 +37,9 @@ WORTH_DIVIDING = 1.1
 NEXT_GAP = 0.5
 """How far below a T that is possible the next one is, as long as none is ruled out."""
 
+SHORTEST_S = 1e-9
+"""Of a step, unless it takes no time: steps are whole nanoseconds."""
+
 PATIENCE = 40
 """Questions after which a search that came no nearer ends."""
 
@@ -97,7 +100,7 @@ class _Range:
     @property
     def is_settled(self) -> bool:
         """Whether asking further would tell nothing."""
-        return self.high_s < self.low_s * (1 + 2 * NEAR)
+        return self.high_s < max(self.low_s * (1 + 2 * NEAR), SHORTEST_S)
 
 
 @dataclass

@@ -140,35 +140,32 @@ def value_s(grid: StageGrid, cut: Cut, counts: Ints, holders: int, beside: froze
     stages = list(zip(cut.kinds, cut.cuts, cut.cuts[1:], strict=False))
     if not all(np.isfinite(grid.first_s[stage]) for stage in stages):
         return np.full(len(counts), np.inf)
-    every_left_s = grid.left_s(holders, beside)
-    left_s = [float(every_left_s[stage]) for stage in stages]
-    start_s = [float(grid.overhead_s[kind]) for kind in cut.kinds]
-    first_s, forward_s = ([float(of[stage]) for stage in stages] for of in (grid.first_s, grid.forward_s))
-    between = list(pairwise(stages))
-    links_s = sum(float(grid.link_s[a, b, stop]) for (a, _, stop), (b, _, _) in between)
-    bracket_s, alone_s = np.zeros(len(counts)), np.zeros(len(counts))
-    longest_link_s = _longest_link_s(grid, cut.kinds)
-    back_s = 0.0
-    for number in reversed(range(len(stages))):
-        stage, behind = stages[number], len(stages) - 1 - number
-        alone_s = np.maximum(alone_s, start_s[number] + first_s[number] + extra * grid.period_s[stage] + left_s[number])
-        own_s = extra * grid.period_s[stage] - np.minimum(extra, behind) * forward_s[number]
-        own_s = np.maximum(own_s, np.where(extra > behind, (extra - behind) * grid.period_s[stage] + back_s, 0.0))
-        own_s[~grid.fits_counts(*stage, np.minimum(counts, behind + 1), counts)] = np.inf
-        bracket_s = np.maximum(bracket_s, own_s)
-        back_s += first_s[number] - longest_link_s
-        if number:
-            before = stages[number - 1]
-            back_s += float(grid.link_s[before[0], stage[0], stage[1]])
-    for (a, _, stop), (b, _, _) in between:
-        bracket_s = np.maximum(bracket_s, extra * max(grid.one_way_s[a, b, stop], grid.one_way_s[b, a, stop]))
-    seconds: Floats = np.maximum(start_s[0] + sum(first_s) + links_s + left_s[0] + bracket_s, alone_s)
-    if holders > 1:
-        passed_s = start_s[0] + sum(first_s) + extra * max(forward_s)
-        for number, stage in enumerate(stages):
-            seconds = np.maximum(seconds, passed_s + left_s[number])
-            passed_s = passed_s - float(grid.backward_s[stage])
-    seconds[counts < 1] = np.inf
+    left_s, longest_link_s = grid.left_s(holders, beside), _longest_link_s(grid, cut.kinds)
+    forward_s = [float(grid.forward_s[stage]) for stage in stages]
+    forth_s = [float(grid.one_way_s[a, b, stop]) for (a, _, stop), (b, _, _) in pairwise(stages)]
+    back_s = [float(grid.one_way_s[b, a, stop]) for (a, _, stop), (b, _, _) in pairwise(stages)]
+    start_s = float(grid.overhead_s[cut.kinds[0]])
+    every_s = start_s + sum(float(grid.first_s[stage]) for stage in stages) + extra * max(forward_s)
+    seconds, bracket_s, come_s = np.zeros(len(counts)), np.zeros(len(counts)), 0.0
+    for place in reversed(range(len(stages))):
+        stage, behind, first_s = stages[place], len(stages) - 1 - place, float(grid.first_s[stages[place]])
+        if behind:
+            bracket_s = np.maximum(bracket_s, extra * max(forth_s[place], back_s[place]))
+            come_s += forth_s[place] + back_s[place]
+        bracket_s = np.maximum(bracket_s, extra * grid.period_s[stage] - np.minimum(extra, behind) * forward_s[place])
+        way_back_s = max(0.0, come_s - behind * longest_link_s)
+        bracket_s = np.maximum(
+            bracket_s, np.where(extra > behind, (extra - behind) * grid.period_s[stage] + way_back_s, 0.0)
+        )
+        bracket_s[~grid.fits_counts(*stage, np.minimum(counts, behind + 1), counts)] = np.inf
+        come_s += first_s
+        alone_s = float(grid.overhead_s[stage[0]]) + first_s + extra * grid.period_s[stage]
+        if place == 0 or holders > 1:
+            before_s = start_s + sum(forward_s[:place]) + sum(forth_s[:place])
+            passed_s = every_s - sum(float(grid.backward_s[other]) for other in stages[:place])
+            alone_s = np.maximum(alone_s, np.maximum(before_s + come_s + bracket_s, passed_s if holders > 1 else 0.0))
+        seconds = np.maximum(seconds, alone_s + left_s[stage])
+    seconds[(counts < 1) | np.isinf(bracket_s)] = np.inf
     return seconds
 
 
@@ -388,8 +385,13 @@ class _Problem:
         room = [limit_s - seconds for seconds in self.between_s]
         if self.late_s is None or within_s == np.inf:
             return room
-        late_s = within_s * (1 + 1e-12) - bracket_s * self.split.grid.least_forward_share - self.late_s
-        return [np.minimum(seconds, late_s) for seconds in room]
+        left_s = np.where(np.isfinite(self.late_s), within_s * (1 + 1e-12) - self.late_s, -1.0)  # less than any stage takes
+        passed_s = left_s - bracket_s * self.split.grid.least_forward_share
+        for behind, (own_s, between_s) in enumerate(zip(self.bracket_s, self.between_s, strict=True)):
+            # Before its last backward its own bracket has passed, of either kind, beside what it and all behind come to.
+            own_rooms = left_s - own_s, (left_s - between_s) / 2
+            room[behind] = np.minimum.reduce((room[behind], passed_s, *own_rooms))
+        return room
 
 
 def fills_evenly(stages: Ints, microbatches: Ints, least_weight: Floats, most_weight: Floats) -> Bools:
