@@ -60,9 +60,10 @@ def all_hybrids(costs, training):
             ]
             for chosen in product(*counts):
                 replicas = (Replica(*row) for row in zip(rows, shares, chosen, strict=True))
-                plan = Plan(tuple(replicas), "1f1b")
-                if all(use.fits for use in memory_use(plan, costs, training)):
-                    yield plan
+                made = tuple(replicas)
+                for plan in (Plan(made, "1f1b"), Plan(made, "gpipe")):
+                    if all(use.fits for use in memory_use(plan, costs, training)):
+                        yield plan
 
 
 @given(problems(most_devices=4, most_layers=3, most_batch=6))

@@ -62,6 +62,36 @@ def test_no_plan_of_a_shape_is_under_its_bound(case, microbatches, schedule):
         assert bounds[shape] <= evaluate(plan) + 1e-7
 
 
+@given(problems(most_devices=4, most_layers=4, most_batch=8), st.sampled_from([2, 4, 8]))
+@settings(max_examples=40, deadline=None)
+def test_the_bound_of_1f1b_is_one_of_gpipe_too(case, microbatches):
+    """Hybrids are searched under one bound, whatever their schedule; memory aside, which GPipe needs more of."""
+    costs, training = case
+    assume(training.global_batch % microbatches == 0)
+    kinds, evaluate = kinds_of(costs), recurrence(costs)
+    grid = grid_of(costs, training, microbatches)
+    for plan, order, cut in all_plans(costs, training, microbatches, "gpipe"):
+        seconds = value_s(grid, Cut(order, cut), np.array([microbatches]), 1)[0]
+        assert seconds <= evaluate(plan) + 1e-7
+        if len(order) > 1:
+            shape = tuple(order.count(kind) for kind in range(len(kinds)))
+            assert ReplicaSplit(grid, microbatches).best(shape).low_s <= evaluate(plan) + 1e-7
+
+
+def test_the_way_back_of_the_last_microbatch_is_waited_for():
+    """A first stage that is a little longer than those behind it: 1F1B takes their forwards and backwards longer than its work.
+
+    The first stage is forward P times, waits for the first microbatch, and works without a rest until its last forward; then it
+    waits for the last one, too: M t for itself, and twice 3 t' less the forwards and backwards that fit in between.
+    """
+    costs = simple_costs({"a": [0.0036, 0.003, 0.003, 0.003]}, ["a"] * 4)
+    found = ReplicaSplit(grid_of(costs, Training(16), 16), 16).best((4,))
+    plan = Plan((Replica(tuple(Stage(f"a{i}", i, i + 1) for i in range(4)), 16, 16),), "1f1b")
+    assert found.cut == Cut((0, 0, 0, 0), (0, 1, 2, 3, 4))
+    assert found.high_s == pytest.approx(recurrence(costs)(plan))
+    assert found.high_s == pytest.approx((16 - 4 + 1) * 0.0036 + 2 * 3 * 0.003)
+
+
 @given(problems(most_devices=4, most_layers=4, most_batch=8, nodes=False), st.sampled_from([2, 4]))
 @settings(max_examples=40, deadline=None)
 def test_equals_brute_force_over_all_cuts_and_orders(case, microbatches):
