@@ -25,6 +25,10 @@ to it, which waits for the M forwards of any stage, under either schedule::
 
     step >= sum of f + sum over k' >= k of b(k') + (M - 1) max of f + what follows on stage k
 
+and for the brackets of stage k and those behind it, which are over when k is backward for the last time::
+
+    step >= sum of f before k + sum of t from k on + links + max over k' >= k of the bracket of k' + what follows on stage k
+
 Under a limit on the bracket, `shortest_cut` finds the least sum; and it finds the least bracket, which is where limits start. They
 are halved from there until the least of limit plus sum is known to `NEAR`.
 """
@@ -249,7 +253,7 @@ class _Problem:
             best, high_s = found.cut, value_s
         # Limits above a cut's own bracket change nothing, and none is possible below the least.
         ranges.append((least_s, self._last(longest_s, bracket_s), found.value))
-        low_s = high_s
+        low_s, halved = high_s, True
         while ranges and not done():
             ranges.sort(key=lambda row: -(row[0] + row[2]))
             first, last, sum_s = ranges[-1]
@@ -257,7 +261,10 @@ class _Problem:
             if low_s >= min(high_s, below_s) * (1 - NEAR) or last - first < NEAR * 0.1 * max(high_s, 1e-12):
                 break
             ranges.pop()
-            middle = (first + last) / 2
+            # By turns the limit under which there is nothing left to find, if no cut is possible, and the middle.
+            enough = min(high_s, below_s) * (1 - NEAR) - sum_s
+            middle = enough if halved and first < enough < last else (first + last) / 2
+            halved = middle != enough
             found = self._solve(middle, within_s=below_s, bracket_s=first)
             if found is not None:
                 bracket_s = self._bracket_of(found.cut)

@@ -143,7 +143,9 @@ def _prolonged(table: Floats, onward: Floats, join: np.ufunc, room: Floats | Non
     row_step, step = padded.strides
     windows = as_strided(padded, (len(padded), len(starts), width), (row_step, step, step), writeable=False)
     values = join(windows, band[None])
-    best: Floats = _kept(values, None if room is None else room[start, last]).min(axis=2)
+    if room is not None:
+        np.putmask(values, values > room[start, last], np.inf)
+    best: Floats = values.min(axis=2)
     return best
 
 

@@ -58,6 +58,7 @@ def _written_out(reader: Reader) -> Cluster | None:
     known = {name: kind for name, kind in types.items() if kind is not None}
     names = DeviceNames()
     devices = [tuple(_devices(reader, i, row, known, names)) if row else () for i, row in enumerate(rows)]
+    _check_not_devices(reader, [device.name for held in devices for device in held])
     network = _network(reader, section) if section else None
     links = [_node_link(reader, i, row, len(devices[i]), network) if row else None for i, row in enumerate(rows)]
     nodes = [
@@ -138,6 +139,16 @@ def _check_node_names(reader: Reader) -> None:
         name = reader.document.at(keys)
         if isinstance(name, str) and first.setdefault(name, place) != place:
             reader.fault(keys, f'got "{name}", which node {first[name]} is called too; names of nodes are unique')
+
+
+def _check_not_devices(reader: Reader, devices: Sequence[str]) -> None:
+    """No node is called what a device is: either may be an end of a wire."""
+    for place, _ in enumerate(_entries(reader, "nodes", list)):
+        keys = ("cluster", "nodes", place, "name")
+        if (name := reader.document.at(keys)) in devices:
+            reader.fault(
+                keys, f'got "{name}", which a device is called, too: devices are named by their types', "Rename the node"
+            )
 
 
 def _check_price(reader: Reader, keys: tuple[Key, ...], price: PriceSection | None) -> None:

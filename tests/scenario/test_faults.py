@@ -153,6 +153,7 @@ def test_a_device_that_is_alone_needs_no_link(tmp_path):
         ("{K80: 2}", "{k80: 2}", '7:27: cluster.nodes.0.devices.k80: is no device type of cluster.device_types.'),
         (", link: {latency: 10 us, bandwidth: 12 GB/s}", "", '7:7: cluster.nodes.0.link: the key "link" is missing'),
         ("  network: {latency: 50 us, bandwidth: 10 Gbit/s}", "", '4:1: cluster.network: the key "network" is missing'),
+        ("name: b,", "name: cpu0,", '8:14: cluster.nodes.1.name: got "cpu0", which a device is called, too: devices are named by'),
         ("{K80: 2}", "{K80: {cores: [[0]]}}", "7:33: cluster.nodes.0.devices.K80.cores: only devices with backend: cpu"),
         ("{cpu: 1}", "{cpu: {index: [0]}}", "8:33: cluster.nodes.1.devices.cpu.index: only devices with backend: cuda"),
         ("{cpu: 1}", "{cpu: {cores: [[0]], count: 1}}", "8:32: cluster.nodes.1.devices.cpu: got count and cores, expected"),
