@@ -34,6 +34,9 @@ _BAR = 0.56
 _STRIP = 0.12
 """Height of a communication strip."""
 
+MOST_ROWS = 64
+"""Devices that are drawn; of more, the first ones."""
+
 _REPLICA_GAP = 0.35
 """Space between the rows of two replicas, in rows."""
 
@@ -73,7 +76,9 @@ def gantt_figure(predicted: Timeline, measured: Timeline | None, plan: Plan, tit
 
 
 def panels_figure(panels: Sequence[Panel], title: str, notes: Sequence[str]) -> Figure:
-    """Steps one above the other on one axis of time; `notes` are lines below the title."""
+    """Steps one above the other on one axis of time; `notes` are lines below the title. Of many devices the first are drawn."""
+    most = max(len(ordered_devices(panel.timeline, panel.plan)) for panel in panels)
+    notes = [*notes, *([f"The first {MOST_ROWS} of {most} devices."] if most > MOST_ROWS else [])]
     rows = [_rows(panel.timeline, panel.plan) for panel in panels]
     heights = [group[-1].top + 1 if group else 1 for group in rows]
     row_in = min(0.46, max(0.2, 5.0 / sum(heights)))
@@ -106,7 +111,7 @@ def _rows(timeline: Timeline, plan: Plan) -> list[_Row]:
     reduces = exchanges(timeline)
     replica_of = {device: number for number, replica in enumerate(plan.replicas) for device in replica.devices}
     rows: list[_Row] = []
-    for device in ordered_devices(timeline, plan):
+    for device in ordered_devices(timeline, plan)[:MOST_ROWS]:
         top = rows[-1].top + 1 if rows else 0.0
         if rows and plan.is_cut and replica_of.get(rows[-1].device) != replica_of.get(device):
             top += _REPLICA_GAP

@@ -151,6 +151,14 @@ def test_communication_is_drawn_when_it_travels(world: World) -> None:
     assert {"message under way", "gradient exchange"} <= legend
 
 
+def test_of_very_many_devices_the_first_are_drawn(world: World) -> None:
+    one = next(span for span in world.predicted(Plan.parse(DATA_PARALLEL)).spans if span.lane == "compute")
+    every = Timeline(tuple(one._replace(device=f"d{number}") for number in range(100)))
+    figure = gantt_figure(every, None, Plan.parse(" | ".join(f"d{n}[0:9] 1/1" for n in range(100))), "t")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [f"d{n}" for n in range(64)]
+    assert any("The first 64 of 100 devices." in text.get_text() for text in figure.texts)
+
+
 def test_an_empty_timeline_is_drawn(world: World, tmp_path: Path) -> None:
     draw_gantt(world.predicted(Plan.parse(DATA_PARALLEL)), Timeline(()), Plan.parse(DATA_PARALLEL), tmp_path / "a.png", "t")
     draw_gantt(Timeline(()), None, Plan.parse(DATA_PARALLEL), tmp_path / "b.png", "t")
