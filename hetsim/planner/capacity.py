@@ -140,7 +140,9 @@ def size_table(grid: StageGrid, shapes: Sequence[Shape], counts: Ints) -> SizeTa
     least_weight = np.where(present, weight, np.inf).min(axis=1)
     most_weight = np.where(present, weight, 0.0).max(axis=1)
     evenly = fills_evenly(used.sum(axis=1)[:, None], counts[None, :], least_weight[:, None], most_weight[:, None])
-    even_s = (counts - 1)[None, :] * (first_work / np.maximum(used @ weight, 1e-300))[:, None]
+    # What is not priced makes the other bracket infinite.
+    shared_s = np.where(np.isfinite(first_work), first_work, 0.0) / np.maximum(used @ weight, 1e-300)
+    even_s = (counts - 1)[None, :] * shared_s[:, None]
     least_s = pass_s[:, None] + np.where(evenly, np.maximum(bracket_s, even_s), bracket_s)
     slope_s = np.maximum(work / np.maximum(used @ weight, 1e-300), 1e-12)
     least_s[~_may_fit(grid, used), :] = np.inf
