@@ -262,7 +262,7 @@ class _Problem:
                 break
             ranges.pop()
             # By turns the limit under which there is nothing left to find, if no cut is possible, and the middle.
-            enough = min(high_s, below_s) * (1 - NEAR) - sum_s
+            enough = min(high_s, below_s) * (1 - 0.9 * NEAR) - sum_s
             middle = enough if halved and first < enough < last else (first + last) / 2
             halved = middle != enough
             found = self._solve(middle, within_s=below_s, bracket_s=first)
