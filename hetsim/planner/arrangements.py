@@ -18,12 +18,12 @@ import numpy as np
 
 from hetsim.costs import CostModel
 from hetsim.plan import PlainScheduleName, Plan, Replica, Stage
+from hetsim.planner.cut_value import value_s
 from hetsim.planner.families import BestStep, Effort, Family, Take, closed
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.kinds import Kind, kinds_of
 from hetsim.planner.known import Others
 from hetsim.planner.pipelines import grids_of
-from hetsim.planner.replica_split import value_s
 from hetsim.planner.result import Proposal
 from hetsim.planner.shortest_cut import Cut
 from hetsim.planner.stage_costs import Floats, Ints

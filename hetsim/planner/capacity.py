@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hetsim.planner.cut_value import fills_evenly
 from hetsim.planner.holdings import Holdings
-from hetsim.planner.replica_split import fills_evenly
 from hetsim.planner.shortest_cut import Shape
 from hetsim.planner.stage_costs import Bools, Floats, Ints
 from hetsim.planner.stage_grid import StageGrid

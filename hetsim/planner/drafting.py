@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hetsim.plan import PlainScheduleName, Plan, Replica, Stage
+from hetsim.planner.cut_value import value_s
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.placing import Places, place_by_replica, place_by_stage, place_heavy_together
-from hetsim.planner.replica_split import value_s
 from hetsim.planner.result import Proposal
 from hetsim.planner.share_sum import Group, Pieces, smallest_maximum
 from hetsim.planner.shortest_cut import Cut

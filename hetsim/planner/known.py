@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hetsim.planner.replica_split import value_s
+from hetsim.planner.cut_value import value_s
 from hetsim.planner.shortest_cut import Cut
 from hetsim.planner.stage_costs import Floats, Ints
 from hetsim.planner.stage_grid import StageGrid

@@ -12,6 +12,7 @@ from planner_cases import arrangements, problems, shared, simple_costs
 from hetsim.hardware import Link
 from hetsim.memory import memory_use
 from hetsim.plan import Plan, Replica
+from hetsim.planner.cut_value import value_s
 from hetsim.planner.drafting import proposals
 from hetsim.planner.hopes import Hopes
 from hetsim.planner.hybrid_problem import HybridProblem
@@ -20,7 +21,7 @@ from hetsim.planner.known import Known, Others
 from hetsim.planner.market import Market
 from hetsim.planner.packing import pack
 from hetsim.planner.questions import Questions
-from hetsim.planner.replica_split import ReplicaSplit, value_s
+from hetsim.planner.replica_split import ReplicaSplit
 from hetsim.planner.shortest_cut import Cut
 from hetsim.planner.teams import SURE
 from hetsim.planner.watch import Watch

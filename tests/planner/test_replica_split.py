@@ -12,9 +12,10 @@ from planner_cases import problems, recurrence, simple_costs
 from hetsim.hardware import Link
 from hetsim.memory import memory_use
 from hetsim.plan import PLAIN_SCHEDULES, Plan, Replica, Stage
+from hetsim.planner.cut_value import value_s
 from hetsim.planner.exchange_floor import ExchangeFloor
 from hetsim.planner.kinds import kinds_of
-from hetsim.planner.replica_split import NEAR, STAGES_NEAR, ReplicaSplit, value_s
+from hetsim.planner.replica_split import NEAR, STAGES_NEAR, ReplicaSplit
 from hetsim.planner.shortest_cut import Cut
 from hetsim.planner.stage_grid import StageGrid
 from hetsim.workload import Training
