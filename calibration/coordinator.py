@@ -24,6 +24,7 @@ from calibration.workers import Workers
 from hetsim.costs import CostTable
 from hetsim.costs.files import write_layer_costs, write_transfer_costs
 from hetsim.economics import Power
+from hetsim.hardware import Device
 from hetsim.scenario.types import Scenario
 from hetsim.workload import Chain
 
@@ -288,18 +289,29 @@ class Calibration:
         workers.ask({device.name: {"do": "rest"} for device in self._scenario.cluster.devices})
 
     def _measure_links(self, workers: Workers, report: Callable[[str], None]) -> None:
-        cluster = self._scenario.cluster
-        names = [device.name for device in cluster.devices]
+        """Time the links among the devices of each backend; of those between a CPU and a GPU only the scenario tells."""
+        devices = self._scenario.cluster.devices
+        sizes = self._link_sizes()
+        rows: list[Mapping[str, Any]] = []
+        for backend in sorted({self._backend(device) for device in devices}):
+            rows += self._links_among([device for device in devices if self._backend(device) == backend], workers, report)
+        about = {"kind": "links", "places": self._places(), "sizes": sizes, "fingerprint": self._prints}
+        self._store.add(digest("links", self._places(), sizes, self._prints), {**about, "transfers": _merge_stamps(rows)})
+
+    def _links_among(
+        self, devices: Sequence[Device], workers: Workers, report: Callable[[str], None]
+    ) -> list[Mapping[str, Any]]:
+        names = [device.name for device in devices]
         with TemporaryDirectory(dir=self._directory) as folder:  # which other hosts share, where there are any
             meeting = (Path(folder).resolve() / "meeting").as_uri()
             common: dict[str, Any] = {"do": "links", "names": names, "meeting": meeting} | self._link_sizes()
-            common["turns"] = [[names.index(d.name) for d in group] for group in turns(cluster, cluster.devices)]
+            common["turns"] = [[names.index(d.name) for d in group] for group in turns(self._scenario.cluster, devices)]
             commands = {name: {**common, "rank": rank} for rank, name in enumerate(names)}
             results = workers.ask(commands, lambda _name, told: report(told["what"]))
-        transfers = _merge_stamps(row for name in names for row in results[name])
-        sizes = self._link_sizes()
-        about = {"kind": "links", "places": self._places(), "sizes": sizes, "fingerprint": self._prints}
-        self._store.add(digest("links", self._places(), sizes, self._prints), {**about, "transfers": transfers})
+        return [row for name in names for row in results[name]]
+
+    def _backend(self, device: Device) -> str:
+        return self._scenario.cluster.device_types[device.type].backend
 
     def _link_sizes(self) -> dict[str, list[int]]:
         sends: set[int] = set()

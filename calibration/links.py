@@ -102,7 +102,7 @@ def time_links(
                 rows += _packing_rows(alone, device, device_type)
         apart = list(turns[0]) if turns else list(range(len(names)))
         group = _exchanging(apart)
-        if rank in apart:
+        if rank in apart and len(names) > 1:
             rows += beside.rows(beside.time_beside(apart, group, send_bytes, reduce_bytes, device, report), device_type)
         dist.barrier()
         return rows

@@ -13,6 +13,9 @@ from calibration.statistics import summarise
 from hetsim.costs import ALONE, CANARY, CONTEXT, CROWD, STEP, WORKSPACE, CostTable, LayerCost, TransferCost
 from hetsim.costs.gathered import are_few
 
+WAITING_MARKS = 0.03
+"""An accelerator on which marks lengthen a step by more than this share waits for its host: one that has work ahead hides them."""
+
 CANARY_SPREAD = 0.02
 """What two timings minutes apart still differ by when both are brought to one speed: what repeated calibrations showed."""
 
@@ -27,6 +30,9 @@ class Closing:
     whole_s: float
     marks: float
     """What the marks add to forward and backward, as a share of them: the median of the pairs of steps with and without."""
+
+    waits_for_host: bool
+    """Whether the device is an accelerator that has less to do than its host has in telling it."""
 
     @property
     def error(self) -> float:
@@ -52,7 +58,9 @@ def cost_table(
     layers: list[LayerCost] = []
     for kind, mine in _by_type(rows).items():
         accumulation_s = _accumulation_s(mine, speeds_s[kind])
-        layers += [cost for row in mine for cost in _layer_costs(row, _correction(row, speeds_s[kind]), accumulation_s)]
+        for row in mine:
+            unmarked = _unmarked(row, mine)
+            layers += _layer_costs(row, _correction(row, speeds_s[kind]), accumulation_s, unmarked)
     layers += _step_costs(rows)
     layers += _held_bytes(rows)
     layers += _alone_costs(rows, alone, speeds_s)
@@ -94,11 +102,17 @@ def _conditions(kind: str, rows: Sequence[Mapping[str, Any]]) -> Conditions:
 
 def closing(points: Iterable[Mapping[str, Any]]) -> tuple[Closing, ...]:
     """The closing test of every point."""
-    return tuple(
-        Closing(row["device_type"], row["microbatch"], _parts_s(row), summarise(row["whole_s"]).median_s, _marks(row))
-        for row in points
-        if row["whole_s"]
-    )
+    return tuple(_closing(row) for row in points if row["whole_s"])
+
+
+def _closing(row: Mapping[str, Any]) -> Closing:
+    marks = _marks(row)
+    waits = _is_accelerator(row) and marks > WAITING_MARKS
+    return Closing(row["device_type"], row["microbatch"], _parts_s(row), summarise(row["whole_s"]).median_s, marks, waits)
+
+
+def _is_accelerator(row: Mapping[str, Any]) -> bool:
+    return bool(row["fingerprint"].get("backend") == "cuda")
 
 
 def _by_type(points: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
@@ -111,6 +125,19 @@ def _by_type(points: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
 def _correction(row: Mapping[str, Any], speed_s: float) -> float:
     """What a point's times are multiplied by to hold where the canary takes `speed_s`."""
     return speed_s / _median(row["canary_s"])
+
+
+def _unmarked(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float:
+    """What forward and backward of `row` are multiplied by to be those of a step without marks: below 1 on accelerators alone.
+
+    An accelerator with little to do waits for its host, and every mark takes some of the host's time: a small step on an H100
+    took a fifth longer with marks. `rows`, all of the device type, tell by their plain steps; the nearest microbatch counts.
+    """
+    told = [other for other in rows if other["whole_s"]]
+    if not told or not _is_accelerator(row):
+        return 1.0
+    nearest = min(told, key=lambda other: abs(math.log(other["microbatch"] / row["microbatch"])))
+    return min(1.0, statistics.median(whole / marked for whole, marked in _pairs_s(nearest)))
 
 
 def _accumulation_s(rows: Iterable[Mapping[str, Any]], speed_s: float) -> float | None:
@@ -127,13 +154,15 @@ def _parts_s(row: Mapping[str, Any]) -> float:
     return sum(cost.forward_s + cost.backward_s + cost.update_s for cost in _layer_costs(row))
 
 
-def _layer_costs(row: Mapping[str, Any], correction: float = 1.0, accumulation_s: float | None = None) -> list[LayerCost]:
+def _layer_costs(
+    row: Mapping[str, Any], correction: float = 1.0, accumulation_s: float | None = None, unmarked: float = 1.0
+) -> list[LayerCost]:
     """One row a layer. Noise of single layers cancels in a stage, so each carries the spread of the whole step.
 
     One optimizer over all layers has less overhead than one for each, so its time is divided in proportion to theirs, and so is
     what adding to gradients takes: both go through the parameters. With several microbatches in flight, the backwards have
     added to gradients, all but the first where all count, which is taken off. All times but `accumulation_s` are multiplied by
-    `correction`.
+    `correction`, forward and backward by `unmarked` too.
     """
     updates_s = {name: _median(layer["update_s"]) for name, layer in row["layers"].items()}
     whole_update_s = sum(updates_s.values())
@@ -148,8 +177,8 @@ def _layer_costs(row: Mapping[str, Any], correction: float = 1.0, accumulation_s
             row["device_type"],
             name,
             row["microbatch"],
-            correction * _median(layer["forward_s"]),
-            max(0.0, correction * _median(layer["backward_s"]) - adding * added_s[name]),
+            correction * unmarked * _median(layer["forward_s"]),
+            max(0.0, correction * unmarked * _median(layer["backward_s"]) - adding * added_s[name]),
             correction * scale * updates_s[name],
             accumulate_s=None if accumulation_s is None else added_s[name],
             saved_bytes=row.get("saved_bytes", {}).get(name),

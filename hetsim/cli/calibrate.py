@@ -25,6 +25,11 @@ SCHEMA_VERSION = 1
 WORTH_TELLING = 0.1
 """Share of rounds that other programs disturbed."""
 
+WAITING = (
+    "up to microbatch {microbatch} the device waits for its host: what the marks add is taken out, but such steps are as long as "
+    "the host's processor is slow, from run to run, and are predicted badly; larger microbatches wait less"
+)
+
 
 def calibrate(
     path: Path,
@@ -127,6 +132,7 @@ def _show_closing(session: Session, output: OutputFormat) -> None:
                 "parts_s": test.parts_s,
                 "error": test.error,
                 "marks": test.marks,
+                "waits_for_host": test.waits_for_host,
             }
             for network, test in tests
         ]
@@ -153,6 +159,9 @@ def _show_closing(session: Session, output: OutputFormat) -> None:
     for spec in session.live:
         for state in session.calibration.measured(spec.name).conditions:
             talk(f"{spec.name} on {state.device_type}: {_in_words(state)}")
+    waiting = {(network, test.device_type): test.microbatch for network, test in tests if test.waits_for_host}
+    for (network, kind), largest in waiting.items():  # sorted by microbatch, so that the last one stays
+        talk(f"{network} on {kind}: {WAITING.format(microbatch=largest)}")
     talk(f"costs are in {session.directory}")
 
 

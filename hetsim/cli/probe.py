@@ -79,10 +79,12 @@ def _told_as_calibration() -> Iterator[None]:
 def probe_plans(cluster: Cluster) -> list[Plan]:
     """Pipelines of two stages in which each device type once has the first stage and once the last, with cores of their own.
 
-    The last has most of the layers, so that it never waits for a message. Empty where the cluster has no two such devices.
+    The last has most of the layers, so that it never waits for a message. Both are of one backend, because no messages pass between
+    a CPU and a GPU. Empty where the cluster has no two such devices.
     """
     texts = (
-        f"{other.name}[0:1] > {mine.name}[1:{DEPTH + 1}] {SAMPLES}/{MICROBATCHES}; 1f1b" for other, mine in _pairs(cluster)
+        f"{other.name}[0:1] > {mine.name}[1:{DEPTH + 1}] {SAMPLES}/{MICROBATCHES}; 1f1b"
+        for other, mine in _pairs(cluster, of_one_backend=True)
     )
     return [Plan.parse(text) for text in texts]
 
@@ -96,13 +98,15 @@ def exchanging_plan(cluster: Cluster) -> Plan | None:
     return Plan.parse(" | ".join(device.name + share for device in sorted(pairs[0], key=lambda device: device.name)))
 
 
-def _pairs(cluster: Cluster) -> list[tuple[Device, Device]]:
+def _pairs(cluster: Cluster, *, of_one_backend: bool = False) -> list[tuple[Device, Device]]:
     """Of each device type the first device, behind another one that shares no core with it, of another type where there is one."""
     pairs = []
     for kind in cluster.used_types:
         mine = next(device for device in cluster.devices if device.type == kind.name)
         cores = set(cluster.cores_of(mine.name))
         others = [d for d in cluster.devices if d is not mine and not cores & set(cluster.cores_of(d.name))]
+        if of_one_backend:
+            others = [d for d in others if cluster.type_of(d.name).backend == kind.backend]
         if others:
             pairs.append((next((d for d in others if d.type != kind.name), others[0]), mine))
     return pairs

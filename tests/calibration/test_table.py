@@ -19,6 +19,7 @@ def row(microbatch=8, in_flight=1, *, forward_s=(0.1, 0.1, 0.9), gap_s=0.002, ca
     whole = in_flight == 1
     return {
         "device_type": "fast",
+        "fingerprint": {"backend": "cpu"},
         "microbatch": microbatch,
         "in_flight": in_flight,
         "layers": layers,
@@ -43,6 +44,18 @@ def test_costs_are_medians():
     assert costs["a", 1].backward_s == 0.2
     assert costs[LOSS, 1].forward_s == 0.001
     assert costs["a", 1].samples == 3
+
+
+def test_marks_are_taken_out_of_an_accelerators_times_and_of_no_processors():
+    waiting = row(gap_s=-0.0453)  # a tenth of forward and backward, but in the step with the burst
+    crowded = {**row(9, in_flight=2), "fingerprint": {"backend": "cuda"}}
+    assert costs_of(waiting)["a", 1].backward_s == 0.2
+    costs = costs_of({**waiting, "fingerprint": {"backend": "cuda"}}, crowded)
+    assert [costs["a", 1].forward_s, costs["a", 1].backward_s] == pytest.approx([0.1 * 0.9, 0.2 * 0.9], rel=1e-3)
+    assert costs["a", 2].backward_s == pytest.approx(0.2 * 0.9, rel=1e-3)
+    assert costs["a", 1].update_s == costs_of(waiting)["a", 1].update_s
+    slower = costs_of({**row(gap_s=0.002), "fingerprint": {"backend": "cuda"}})
+    assert slower["a", 1].backward_s == 0.2
 
 
 def test_points_at_another_speed_are_brought_to_that_of_the_table():
@@ -90,6 +103,12 @@ def test_closing_test_compares_parts_with_the_whole():
     assert test.whole_s == pytest.approx(test.parts_s + 0.002)
     assert test.error == pytest.approx(-0.002 / test.whole_s)
     assert test.marks == pytest.approx(-0.002 / (test.whole_s - 0.004))
+
+
+def test_an_accelerator_that_marks_hold_up_waits_for_its_host():
+    held_up, gpu = row(gap_s=-0.0453), {"fingerprint": {"backend": "cuda"}}
+    told = closing([held_up, {**held_up, **gpu}, {**row(gap_s=-0.001), **gpu}])
+    assert [test.waits_for_host for test in told] == [False, True, False]
 
 
 def test_pipelined_points_price_pipelines_alone():
