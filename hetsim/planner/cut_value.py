@@ -21,25 +21,23 @@ def value_s(grid: StageGrid, cut: Cut, counts: Ints, holders: int, beside: froze
     stages = list(zip(cut.kinds, cut.cuts, cut.cuts[1:], strict=False))
     if not all(np.isfinite(grid.first_s[stage]) for stage in stages):
         return np.full(len(counts), np.inf)
-    left_s, longest_s = grid.left_s(holders, beside), longest_link_s(grid, cut.kinds)
+    left_s = grid.left_s(holders, beside)
     forward_s = [float(grid.forward_s[stage]) for stage in stages]
     forth_s = [float(grid.one_way_s[a, b, stop]) for (a, _, stop), (b, _, _) in pairwise(stages)]
     back_s = [float(grid.one_way_s[b, a, stop]) for (a, _, stop), (b, _, _) in pairwise(stages)]
     start_s = float(grid.overhead_s[cut.kinds[0]])
     every_s = start_s + sum(float(grid.first_s[stage]) for stage in stages) + extra * max(forward_s)
-    seconds, bracket_s, come_s = np.zeros(len(counts)), np.zeros(len(counts)), 0.0
+    seconds, bracket_s, come_s, behind_s = np.zeros(len(counts)), np.zeros(len(counts)), 0.0, 0.0
     for place in reversed(range(len(stages))):
         stage, behind, first_s = stages[place], len(stages) - 1 - place, float(grid.first_s[stages[place]])
         if behind:
             bracket_s = np.maximum(bracket_s, extra * max(forth_s[place], back_s[place]))
             come_s += forth_s[place] + back_s[place]
         bracket_s = np.maximum(bracket_s, extra * grid.period_s[stage] - np.minimum(extra, behind) * forward_s[place])
-        way_back_s = max(0.0, come_s - behind * longest_s)
-        bracket_s = np.maximum(
-            bracket_s, np.where(extra > behind, (extra - behind) * grid.period_s[stage] + way_back_s, 0.0)
-        )
+        between_s = (extra - behind) * grid.period_s[stage] + behind_s
+        bracket_s = np.maximum(bracket_s, np.where(extra > behind, between_s, 0.0))
         bracket_s[~grid.fits_counts(*stage, np.minimum(counts, behind + 1), counts)] = np.inf
-        come_s += first_s
+        come_s, behind_s = come_s + first_s, behind_s + first_s
         alone_s = float(grid.overhead_s[stage[0]]) + first_s + extra * grid.period_s[stage]
         if place == 0 or holders > 1:
             before_s = start_s + sum(forward_s[:place]) + sum(forth_s[:place])

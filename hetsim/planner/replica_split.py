@@ -17,8 +17,8 @@ the last before its last. Under 1F1B, with M > w + 1, it is forward and backward
 
     step >= sum of t + sum of links + (M - 1 - w) t(k) + sum of t behind k + what follows on the first stage
 
-Links on the way back count less w times the longest of all. Then that is true of GPipe, too, whose bracket is (M - 1) times the
-longest t, and 1F1B and GPipe have one bound.
+Links on the way back do not count. Then that is true of GPipe, too, whose bracket is (M - 1) times the longest t, and 1F1B and
+GPipe have one bound. Where the least sum is looked for, they are in the sum, and count less w times the longest of all.
 
 What a stage has left after its last backward also comes after the last microbatch has been forward through all stages and backward
 to it, which waits for the M forwards of any stage, under either schedule::
@@ -208,12 +208,10 @@ class _Problem:
         if found is None or done():
             low_s = min(high_s, below_s) if not done() else least_s
             return SplitBounds(low_s, high_s, best)
-        ranges = []
-        bracket_s = self._bracket_of(found.cut)
         if (value_s := self._value_s(found.cut)) < high_s:
             best, high_s = found.cut, value_s
-        # Limits above a cut's own bracket change nothing, and none is possible below the least.
-        ranges.append((least_s, self._last(longest_s, bracket_s), found.value))
+        # No bracket is below the least.
+        ranges = [(least_s, self._last(longest_s, found, value_s), found.value)]
         low_s, halved = high_s, True
         while ranges and not done():
             ranges.sort(key=lambda row: -(row[0] + row[2]))
@@ -228,11 +226,10 @@ class _Problem:
             halved = middle != enough
             found = self._solve(middle, within_s=below_s, bracket_s=first)
             if found is not None:
-                bracket_s = self._bracket_of(found.cut)
                 if (value_s := self._value_s(found.cut)) < high_s:
                     best, high_s = found.cut, value_s
-                if bracket_s >= first or self.late_s is not None:
-                    ranges.append((first, self._last(middle, bracket_s), found.value))
+                if (end := self._last(middle, found, value_s)) >= first:
+                    ranges.append((first, end, found.value))
             ranges.append((middle, last, sum_s))
         low_s = min(low_s, high_s)
         return SplitBounds(low_s, high_s, best)
@@ -256,12 +253,13 @@ class _Problem:
             sum_s = found.value
         return SplitBounds(step_s, np.inf, None)
 
-    def _last(self, limit_s: float, bracket_s: float) -> float:
-        """The longest bracket that is still of interest, where a cut with `bracket_s` has the least sum under `limit_s`.
+    def _last(self, limit_s: float, found: Found, value_s: float) -> float:
+        """The longest bracket that is still of interest, where `found` has the least sum under `limit_s`, and comes to `value_s`.
 
-        Where gradients are exchanged, another cut may have less left at the end.
+        If that is bracket and sum, a cut with a longer bracket is no better. Where more counts than they tell, it may be.
         """
-        return bracket_s if self.late_s is None else limit_s
+        bracket_s = self._bracket_of(found.cut)
+        return bracket_s if value_s <= (bracket_s + found.value) * (1 + 1e-12) else limit_s
 
     def _value_s(self, cut: Cut) -> float:
         """What the cut comes to, all told."""
@@ -297,7 +295,7 @@ class _Problem:
         return max(least_s, (int(count) - 1) * float((weight[:, None] * first_s).min(axis=0).sum()) / speed)
 
     def _least_sum_s(self) -> float:
-        """Under every sum: each layer on its fastest kind, and the least that a first stage has left."""
+        """Under every sum: each layer on its fastest kind."""
         kinds = [kind for kind, count in enumerate(self.shape) if count]
         layer_s = np.array([self.split.grid.layer_first_s(kind) for kind in kinds]).min(axis=0)
         return float(layer_s.sum())

@@ -26,6 +26,9 @@ from hetsim.planner.work_floor import work_floor
 from hetsim.scenario.types import Search
 from hetsim.workload import Training
 
+ROUNDING = 1e-9
+"""Relative: of sums of costs in another order."""
+
 
 def search(
     costs: CostModel,
@@ -75,8 +78,8 @@ def search(
         baselines=tuple(replace(evaluations.known(row.plan), name=row.name) for row in baseline_rows),
         corners=corners(ranked, costs),
         objective=objective,
-        lower_bound=min(bound, ranked[0].figure(objective.least)),
-        lower_bound_s=min(bound_s, *(row.step_s for row in ranked)),
+        lower_bound=_rounded(bound, ranked[0].figure(objective.least)),
+        lower_bound_s=_rounded(bound_s, min(row.step_s for row in ranked)),
         plain_bound_s=steps.bound_s if search.has_variants else None,
         considered=sum(family.considered for family in families) + len(named),
         ruled_out=sum(family.ruled_out for family in families),
@@ -86,6 +89,11 @@ def search(
         ended_early=watch.over,
     )
     return replace(result, explanation=explain(result, costs.cluster, currency))
+
+
+def _rounded(bound: float, best: float) -> float:
+    """`bound`, which is no more than `best` but for the rounding of sums, without that: only a wrong bound is above `best`."""
+    return best if best < bound <= best * (1 + ROUNDING) else bound
 
 
 def _bound_of_all_s(plain_s: float, costs: CostModel, training: Training, search: Search) -> float:
