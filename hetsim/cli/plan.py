@@ -220,6 +220,7 @@ def _document(
             "solved": p.result.solved,
             "ruled_out": p.result.ruled_out,
             "left_open": p.result.left_open,
+            "unsearched": list(p.result.unsearched),
             "infeasible": [
                 {"what": r.what, "reason": r.reason, "detail": r.detail, "count": r.count} for r in p.result.infeasible
             ],

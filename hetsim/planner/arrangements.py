@@ -19,7 +19,7 @@ import numpy as np
 from hetsim.costs import CostModel
 from hetsim.plan import PlainScheduleName, Plan, Replica, Stage
 from hetsim.planner.cut_value import value_s
-from hetsim.planner.families import BestStep, Effort, Family, Take, closed
+from hetsim.planner.families import BestStep, Effort, Family, Take
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.kinds import Kind, kinds_of
 from hetsim.planner.known import Others
@@ -59,7 +59,6 @@ def list_arrangements(
         take(proposal)
     for family in unproven:
         family.bound_s = max(family.bound_s, found.bound_s)
-        closed(family, best_s(), effort.gap)
 
 
 Sorts = tuple[int, ...]
@@ -222,7 +221,7 @@ class Arrangements:
             for table in self._problem.tables:
                 size = table.grid.microbatch
                 counts = np.arange(2, batch // size + 1, dtype=np.int64)
-                yield counts * size, counts, value_s(table.grid, cut, counts, others.holders, others.devices)
+                yield counts * size, counts, value_s(table.grid, cut, counts, others.holders, others.single_types)
 
     @cached_property
     def _problem(self) -> HybridProblem:

@@ -7,8 +7,9 @@ With weights w(k) = 1 / (the whole chain on kind k), no cut lets the sum of w t 
 of the least w times the layer's time; and a stage with l others behind it has a bracket (see `replica_split`) of at least
 (M - 1 - phi l) t, phi being the largest share that a forward has of a layer. So the largest bracket is at least
 work / sum of w / (M - 1 - phi l), most where the fastest places have most stages behind them; and where weights are not too unlike
-(`fills_evenly`), at least (M - 1) work / sum of w. It grows by at least work / sum of w with each microbatch. A microbatch's way
-through all stages takes no less than each layer on its fastest kind, and the best links.
+(`fills_evenly`), at least (M - 1) work / sum of w. With more microbatches than stages, either grows by at least work / sum of w
+with each further one: the derivative of 1 / sum of w / x is sum of w / x^2 / (sum of w / x)^2, which is no less than 1 / sum of
+w (Cauchy and Schwarz). A microbatch's way through all stages takes no less than each layer on its fastest kind, and the best links.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ from hetsim.planner.shortest_cut import Shape
 from hetsim.planner.stage_costs import Bools, Floats, Ints
 from hetsim.planner.stage_grid import StageGrid
 
+DENSE = 16
+"""Numbers of microbatches that have a column of their own at least."""
 
-def microbatch_grid(most: int) -> Ints:
-    """Numbers of microbatches at which the least step is kept: 2, 3, …, 16, and on by steps of a twelfth, to `most`."""
-    rows = list(range(2, min(most, 16) + 1))
+
+def microbatch_grid(most: int, deepest: int) -> Ints:
+    """Numbers of microbatches at which the least step is kept, to `most`: all up to one more than the `deepest` shape has stages,
+    from where on it is known how the step grows, and then by steps of a twelfth."""
+    rows = list(range(2, min(most, max(deepest + 1, DENSE)) + 1))
     while rows and rows[-1] < most:
         rows.append(min(most, max(rows[-1] + 1, rows[-1] * 13 // 12)))
     return np.array(rows, dtype=np.int64)
@@ -45,7 +50,7 @@ class SizeTable:
     """[shape, count]; infinite where no cut is possible."""
 
     slope_s: Floats
-    """[shape]: by how much the least step grows at least with each further microbatch."""
+    """[shape]: by how much the least step grows at least with each further microbatch, where these are more than the stages."""
 
     forwards_s: Floats
     """[shape]: what a microbatch takes to pass all stages forward, at least."""

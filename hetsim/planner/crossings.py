@@ -149,7 +149,7 @@ class Crossings:
         They surely leave it where no node with devices of the kind, and of all types that single devices have, has room for one of
         every replica.
         """
-        wanted = [others.devices | {kind.device_type} for kind in self.kinds]
+        wanted = [others.single_types | {kind.device_type} for kind in self.kinds]
         leave: Bools = np.array(
             [all(room < others.holders for room, there in self._rooms if types <= there) for types in wanted]
         )

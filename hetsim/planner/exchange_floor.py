@@ -18,15 +18,13 @@ from hetsim.planner.stage_costs import Floats, Ints
 
 @dataclass(frozen=True)
 class ExchangeFloor:
-    """Lower bounds on communication in one cluster.
+    """Lower bounds on communication in one cluster, over whose rings every device is a hop.
 
     Where topologies are written out wire by wire, or all-reduces were measured, the cluster's plain links tell nothing for
     certain, and the bounds are those of the best wire, or zero.
     """
 
     costs: CostModel
-    ring_only: bool = True
-    """Whether gradients go over rings alone; other exchanges send less across the network."""
 
     def message_s(self, source: Kind, target: Kind, size_bytes: int) -> float:
         """Seconds of a message between the nearest places of two kinds."""
@@ -50,9 +48,7 @@ class ExchangeFloor:
         if holders < 2 or not self._plain:
             return np.zeros_like(sizes)
         ways = [(link, holders) for link, there, most in self._inside if most >= holders and among <= there]
-        # Over rings every device is a hop; a hierarchy crosses the network once for each node.
-        nodes = holders if self.ring_only else -(-holders // self._widest)
-        ways += [(self.costs.cluster.network, nodes)] if len(self.costs.cluster.nodes) > 1 and nodes > 1 else []
+        ways += [(self.costs.cluster.network, holders)] if len(self.costs.cluster.nodes) > 1 else []
         if not ways:
             return np.zeros_like(sizes)
         # In a node each device of a group sends its part over a port of its own; between nodes all parts share one.
@@ -84,10 +80,6 @@ class ExchangeFloor:
     def _widest_group(self) -> int:
         """Devices of the largest tensor-parallel group that the table has costs of."""
         return max((row.tensor_parallel for row in self.costs.table.layers), default=1)
-
-    @cached_property
-    def _widest(self) -> int:
-        return max(len(node.devices) for node in self.costs.cluster.nodes)
 
     def _pairs(self, source: Kind, target: Kind) -> list[tuple[str, str]]:
         """Pairs of devices that stand for every way in which two kinds can be neighbours."""

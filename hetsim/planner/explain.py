@@ -14,7 +14,13 @@ from hetsim.units import format_percent, format_seconds
 def explain(result: PlanningResult, cluster: Cluster, currency: str) -> tuple[str, ...]:
     """Sentences on the chosen plan: how it compares, what is left to gain, which devices it leaves out and why."""
     words = _Words(result, currency)
-    sentences = [words.comparison(), *words.left_to_gain(), *words.of_plain_plans(), *words.left_out(cluster)]
+    sentences = [
+        words.comparison(),
+        *words.left_to_gain(),
+        *words.unsearched(),
+        *words.of_plain_plans(),
+        *words.left_out(cluster),
+    ]
     if result.unpriceable:
         lacking = result.unpriceable
         shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
@@ -75,6 +81,11 @@ class _Words:
             yield f"No plan of the searched strategies{within} {under}, so {gain}."
             if self.result.left_open and not self.result.ended_early:
                 yield "The search did all the work that is allotted to it; whether the plan or that bound is at fault is not known."
+
+    def unsearched(self) -> Iterator[str]:
+        """Which plans the bound does not speak of."""
+        if self.result.unsearched:
+            yield f"{' and '.join(self.result.unsearched).capitalize()} were not looked for; the bound does not speak of them."
 
     def of_plain_plans(self) -> Iterator[str]:
         """What is known of plans without variants, whose bound is the better one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from hetsim.costs import CostModel
@@ -10,6 +10,7 @@ from hetsim.errors import InputError
 from hetsim.memory import MemoryUse
 from hetsim.planner.kinds import kinds_of
 from hetsim.planner.result import Proposal, Rejection
+from hetsim.planner.shortest_cut import Shape
 from hetsim.units import format_bytes
 
 MOST_CELLS = 500_000
@@ -59,7 +60,10 @@ class Family:
 
     rejections: list[Rejection] = field(default_factory=list)
     left_open: int = 0
-    """How many were neither solved nor ruled out, because the search ended before."""
+    """How many were neither solved nor ruled out: the search ended before, or did all that is allotted to it."""
+
+    unsearched: str = ""
+    """Plans of the family that were not looked for, in words; "" where all were."""
 
     @property
     def ruled_out(self) -> int:
@@ -67,12 +71,17 @@ class Family:
         return self.considered - self.solved - self.left_open - sum(row.count for row in self.rejections)
 
 
-def closed(family: Family, best_s: float, gap: float) -> Family:
-    """`family`, with what is left of it open unless its bound says that nothing in it can be better than the best."""
-    family.left_open = 0
-    if family.bound_s < best_s / (1 + gap) * (1 - 1e-9):
-        family.left_open = family.ruled_out
-    return family
+def leave_open(families: Iterable[Family], best_s: float, gap: float) -> None:
+    """Note what is left open of `families`: all that is unsolved where no bound says that nothing is better than the best."""
+    for family in families:
+        if family.bound_s < best_s / (1 + gap) * (1 - 1e-9):
+            family.left_open = family.ruled_out
+
+
+def deeper_than(what: str, shapes: Iterable[Shape], deepest: int) -> str:
+    """`pipelines of more than 32 stages`, where `shapes` do not go as deep as is possible; else ""."""
+    depth = max(map(sum, shapes), default=0)
+    return f"{what} of more than {depth} stages" if depth < deepest else ""
 
 
 BestStep = Callable[[], float]

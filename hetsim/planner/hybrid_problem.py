@@ -81,8 +81,13 @@ class HybridProblem:
     @cached_property
     def shapes(self) -> list[Shape]:
         """Shapes of replicas that the tables are about."""
-        deepest = min(len(self.costs.chain), sum(self.available) - 1, MOST_STAGES)
-        return shapes_of([kind.count for kind in self.kinds], [kind.width for kind in self.kinds], deepest, MOST_SHAPES)
+        limits, widths = [kind.count for kind in self.kinds], [kind.width for kind in self.kinds]
+        return shapes_of(limits, widths, min(self.deepest, MOST_STAGES), MOST_SHAPES)
+
+    @property
+    def deepest(self) -> int:
+        """The most stages that a replica beside another one can have."""
+        return min(len(self.costs.chain), sum(self.available) - 1)
 
     @cached_property
     def tables(self) -> list[SizeTable]:
@@ -90,7 +95,8 @@ class HybridProblem:
         batch = self.training.global_batch
         grids = [StageGrid(self.costs, self.training, self.kinds, size, self.floor) for size in self.sizes]
         usable = [grid for grid in grids if 2 * grid.microbatch <= batch]
-        return [size_table(grid, self.shapes, microbatch_grid(batch // grid.microbatch)) for grid in usable]
+        deepest = max(map(sum, self.shapes), default=0)
+        return [size_table(grid, self.shapes, microbatch_grid(batch // grid.microbatch, deepest)) for grid in usable]
 
     @cached_property
     def own(self) -> Ints:
@@ -139,13 +145,13 @@ class HybridProblem:
         """The exchange of the first layer's first tensor, which comes after all backwards; 0 where that layer has none."""
         chain = self.costs.chain
         last = (chain.layers[0].parameters or (0,))[0] * chain.element_bytes
-        return float(self.floor.reduce_s(others.holders, last, others.devices))
+        return float(self.floor.reduce_s(others.holders, last, others.single_types))
 
     def longest_exchange_s(self, others: Others) -> float:
         """The exchange of the layer whose gradients take longest, wherever it lies, which no step is shorter than."""
         chain = self.costs.chain
         sizes = np.array([layer.parameter_count for layer in chain.layers]) * chain.element_bytes
-        ways = [self.floor.reduce_s(others.holders, sizes, others.devices | {kind.device_type}) for kind in self.kinds]
+        ways = [self.floor.reduce_s(others.holders, sizes, others.single_types | {kind.device_type}) for kind in self.kinds]
         return float(np.min(ways, axis=0).max())
 
     @cached_property
@@ -172,14 +178,14 @@ class HybridProblem:
         return range(len(self.kinds))
 
     def _work_out_alone(self, others: Others) -> Iterator[tuple[int, tuple[Pieces, ...]]]:
-        updates_s = [self.curves[name].update_s for name in others.devices]
+        updates_s = [self.curves[name].update_s for name in others.single_types]
         chain = self.costs.chain
         below_bytes = np.cumsum([layer.parameter_count for layer in chain.layers]) * chain.element_bytes
         for number, kind in enumerate(self.kinds):
             curves = self.curves.get(kind.device_type)
             if kind.width > 1 or curves is None:
                 continue
-            among = others.devices | {kind.device_type}
+            among = others.single_types | {kind.device_type}
             below_s = self.floor.reduce_s(others.holders, below_bytes, among, self.floor.fewest_buckets[0, 1:])
             slowest_s = max([curves.update_s, *updates_s])
             yield number, curves.beside(self.counts, below_s, slowest_s)

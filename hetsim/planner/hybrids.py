@@ -8,7 +8,7 @@ from itertools import islice
 from hetsim.costs import CostModel
 from hetsim.plan import Plan, Replica
 from hetsim.planner.drafting import proposals
-from hetsim.planner.families import WORTH_A_LOOK, BestStep, Effort, Family, Take, check_length, closed
+from hetsim.planner.families import WORTH_A_LOOK, BestStep, Effort, Family, Take, check_length, deeper_than
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.joint import JointSearch
 from hetsim.planner.neighbours import neighbours
@@ -48,7 +48,8 @@ def hybrids(
     if found.bound_s < best_s() / (1 + effort.gap):
         drafts.improve(effort.neighbours, watch)
     # A replica that is cut exactly, for one number of microbatches, settles no case: all are ruled out together, or none is.
-    return closed(Family("hybrids", found.bound_s, found.considered), best_s(), effort.gap)
+    unsearched = deeper_than("hybrids with replicas", problem.shapes, problem.deepest)
+    return Family("hybrids", found.bound_s, found.considered, unsearched=unsearched)
 
 
 @dataclass

@@ -21,12 +21,12 @@ class Others:
     holders: int
     """How many there are at least."""
 
-    devices: frozenset[str] = frozenset()
-    """Types of single devices among them."""
+    single_types: frozenset[str] = frozenset()
+    """Types of the devices among them that hold the whole chain."""
 
     def covers(self, other: Others) -> bool:
         """Whether what is not possible under these assumptions is not possible under those of `other` either."""
-        return self.holders <= other.holders and self.devices <= other.devices
+        return self.holders <= other.holders and self.single_types <= other.single_types
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +41,13 @@ class KnownCut:
     most: int
     """Microbatches that are thought of."""
 
-    _steps_s: dict[Others, Floats] = field(default_factory=dict)
+    _steps_s: dict[Others, Floats] = field(default_factory=dict, init=False)
 
     def microbatches(self, step_s: float, others: Others) -> int:
         """How many are done within `step_s`."""
         if others not in self._steps_s:
             counts = np.arange(1, self.most + 1)
-            seconds = value_s(self.grid, self.cut, counts, others.holders, others.devices)
+            seconds = value_s(self.grid, self.cut, counts, others.holders, others.single_types)
             self._steps_s[others] = np.maximum.accumulate(seconds)
         return int(np.searchsorted(self._steps_s[others], step_s, side="right"))
 

@@ -35,10 +35,10 @@ def _changes(problem: HybridProblem, known: KnownCut) -> Iterator[KnownCut]:
     for place in range(1, len(cuts) - 1):
         for move in MOVES:
             if cuts[place - 1] < (end := cuts[place] + move) < cuts[place + 1]:
-                yield replace(known, cut=Cut(kinds, (*cuts[:place], end, *cuts[place + 1 :])), _steps_s={})
+                yield replace(known, cut=Cut(kinds, (*cuts[:place], end, *cuts[place + 1 :])))
     for place, (a, b) in enumerate(pairwise(kinds)):
         if a != b:
-            yield replace(known, cut=Cut((*kinds[:place], b, a, *kinds[place + 2 :]), cuts), _steps_s={})
+            yield replace(known, cut=Cut((*kinds[:place], b, a, *kinds[place + 2 :]), cuts))
     grids = [table.grid for table in problem.tables]
     size = [grid.microbatch for grid in grids].index(known.grid.microbatch)
     for grid in grids[max(0, size - 1) : size] + grids[size + 1 : size + 2]:

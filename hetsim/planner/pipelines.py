@@ -109,10 +109,14 @@ class PipelineSearch:
     def shapes(self) -> list[Shape]:
         """Shapes of two stages and more, to as many as there are layers and devices."""
         available = [sum(d.type == kind.device_type for d in self.costs.cluster.devices) for kind in self.kinds]
-        depth = min(len(self.costs.chain), len(self.costs.cluster.devices), MOST_STAGES)
         limits, widths = [kind.count for kind in self.kinds], [kind.width for kind in self.kinds]
-        every = shapes_of(limits, widths, depth, MOST_SHAPES)
+        every = shapes_of(limits, widths, min(self.deepest, MOST_STAGES), MOST_SHAPES)
         return [shape for shape in every if sum(shape) > 1 and self._there(shape, available)]
+
+    @property
+    def deepest(self) -> int:
+        """The most stages that a pipeline can have."""
+        return min(len(self.costs.chain), sum(kind.count for kind in self.kinds if kind.width == 1))
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

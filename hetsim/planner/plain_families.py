@@ -14,7 +14,7 @@ from hetsim.planner.families import (
     Family,
     Take,
     check_length,
-    closed,
+    deeper_than,
     fullness_text,
     overfull,
 )
@@ -62,8 +62,7 @@ def data_parallel(costs: CostModel, training: Training, search: Search, take: Ta
     for proposal in found:
         take(proposal)
     solved = len({frozenset(proposal.plan.devices) for proposal in found})
-    family = Family("data parallel", split.bound_s(), split.considered, solved, split.rejections())
-    return closed(family, min((proposal.objective_s for proposal in found), default=float("inf")), Effort().gap)
+    return Family("data parallel", split.bound_s(), split.considered, solved, split.rejections())
 
 
 def pipelines(
@@ -92,7 +91,8 @@ def pipelines(
     rejections = [_not_dividing(count, training, found) for count in counts if count not in found.usable]
     rejections += [_not_possible(costs, training, found, *row) for row in sorted(found.impossible.items())]
     considered = len(found.shapes) * len(counts)
-    return closed(Family("pipelines", found.bound_s, considered, found.solved, rejections), best_s(), effort.gap)
+    unsearched = deeper_than("pipelines", found.shapes, found.deepest)
+    return Family("pipelines", found.bound_s, considered, found.solved, rejections, unsearched=unsearched)
 
 
 def _not_dividing(count: int, training: Training, found: PipelineSearch) -> Rejection:

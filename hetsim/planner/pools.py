@@ -72,12 +72,6 @@ def only(cluster: Cluster, kept: Container[str]) -> Cluster:
     return replace(cluster, nodes=tuple(node for node in nodes if node.devices or cluster.wires))
 
 
-def pick(pools: Sequence[Pool], order: Iterable[int]) -> tuple[str, ...]:
-    """A device for each entry of `order` (indices of pools): the first of the pool that is still free."""
-    free = [iter(pool.devices) for pool in pools]
-    return tuple(next(free[pool]) for pool in order)
-
-
 def _has_own_link(node: Node, network: Link) -> bool:
     same = (node.link.latency_s, node.link.bandwidth_bytes_per_s) == (network.latency_s, network.bandwidth_bytes_per_s)
     return len(node.devices) > 1 and not same

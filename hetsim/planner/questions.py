@@ -28,7 +28,7 @@ class Questions:
         `low_s`, below which there is none."""
         grid = self.problem.tables[size].grid
         self.solved += 1
-        found = ReplicaSplit(grid, count, others.holders, others.devices).within(self.problem.shapes[row], step_s)
+        found = ReplicaSplit(grid, count, others.holders, others.single_types).within(self.problem.shapes[row], step_s)
         if found.cut is None:
             most[row, size] = count - 1
             self.known.rule_out(row, size, count, found.low_s, others)

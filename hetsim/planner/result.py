@@ -99,7 +99,7 @@ class PlanningResult:
     """No plan of the searched strategies, within the limits, has less of what the objective asks for."""
 
     lower_bound_s: float
-    """No plan of the searched strategies takes a shorter step; each family's module tells why."""
+    """No plan of the searched strategies takes a shorter step, but for those `unsearched`; each family's module tells why."""
 
     considered: int
     """Cases looked at: sets of devices (data parallel), shapes of replicas with numbers of microbatches (pipelines) or their sizes
@@ -109,7 +109,10 @@ class PlanningResult:
     """Cases that a bound showed to be no better than the best, without their being solved."""
 
     left_open: int
-    """Cases that were neither solved nor ruled out, because the search ended before."""
+    """Cases that were neither solved nor ruled out: the search ended before, or did all that is allotted to it."""
+
+    unsearched: tuple[str, ...]
+    """Plans of the searched strategies that were not looked for, which the lower bound does not speak of."""
 
     infeasible: tuple[Rejection, ...]
     unpriceable: tuple[str, ...]

@@ -84,6 +84,7 @@ def search(
         considered=sum(family.considered for family in families) + len(named),
         ruled_out=sum(family.ruled_out for family in families),
         left_open=sum(family.left_open for family in families),
+        unsearched=tuple(family.unsearched for family in families if family.unsearched),
         infeasible=tuple(rejections),
         unpriceable=tuple(costs.missing(kind.name for kind in costs.cluster.used_types)),
         ended_early=watch.over,

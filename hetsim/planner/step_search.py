@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hetsim.costs import CostModel
 from hetsim.planner.arrangements import list_arrangements
 from hetsim.planner.evaluation import Race
-from hetsim.planner.families import Effort, Family
+from hetsim.planner.families import Effort, Family, leave_open
 from hetsim.planner.hybrids import hybrids
 from hetsim.planner.plain_families import data_parallel, pipelines
 from hetsim.planner.watch import Watch
@@ -53,6 +53,7 @@ def search_steps(
         if not race.has_plan:
             raise
         watch.stopped = True
+    leave_open(found.families, race.best_s, effort.gap)
     # Start, update, forwards and backwards in up to one piece a layer, and as many exchanges.
     rounding_s = ROUNDING_S * (4 + 4 * len(costs.chain))
     least_s = min((family.bound_s for family in found.families), default=0.0)

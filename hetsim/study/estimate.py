@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hetsim.costs import CostModel, CostTable
 from hetsim.costs.transfer import with_transferred
-from hetsim.economics import MILLION, Bill, bill
+from hetsim.economics import Bill, bill
 from hetsim.errors import CostError, HetsimError, Problem
 from hetsim.objective import SHORTEST_STEP
 from hetsim.planner import Watch
@@ -234,11 +234,6 @@ def change(old: Estimate, new: Estimate) -> tuple[float, float, float]:
 def hours_for(estimate: Estimate, samples: float) -> float:
     """Hours to train so many samples of the mix."""
     return samples * estimate.seconds_per_sample / 3600
-
-
-def money_for(estimate: Estimate, samples: float) -> float | None:
-    """Money for so many samples of the mix; None: unknown."""
-    return None if estimate.per_million is None else estimate.per_million * samples / MILLION
 
 
 def _causes(variant: Variant, prediction: Prediction) -> dict[str, float]:

@@ -112,8 +112,8 @@ def check_allowed(problem, others, replica, step_s):
     table = next(table for table in problem.tables if table.grid.microbatch == replica.microbatch_samples)
     count, shape = replica.microbatches, tuple(kinds.count(kind) for kind in range(len(problem.kinds)))
     row, cut = problem.shapes.index(shape), Cut(tuple(kinds), (0, *(stage.stop for stage in replica.stages)))
-    assert value_s(table.grid, cut, np.array([count]), others.holders, others.devices)[0] <= step_s
-    found = ReplicaSplit(table.grid, count, others.holders, others.devices).within(shape, step_s)
+    assert value_s(table.grid, cut, np.array([count]), others.holders, others.single_types)[0] <= step_s
+    found = ReplicaSplit(table.grid, count, others.holders, others.single_types).within(shape, step_s)
     assert found.cut is not None or found.low_s < step_s
     spare_s = step_s - problem.last_tensor_s(others)
     assert table.most_microbatches(spare_s)[row] >= count

@@ -65,6 +65,17 @@ def test_invariants_of_every_result(case, chosen_strategies):
         assert row.headroom is None or 0 <= row.headroom <= 1
 
 
+def test_depths_that_are_not_searched_are_told(monkeypatch):
+    costs = simple_costs({"a": [0.001] * 6}, ["a"] * 5)
+    told = search(costs, Training(8), SMALL, recurrence(costs))
+    assert told.unsearched == ()
+    monkeypatch.setattr("hetsim.planner.pipelines.MOST_STAGES", 3)
+    monkeypatch.setattr("hetsim.planner.hybrid_problem.MOST_STAGES", 2)
+    told = search(costs, Training(8), SMALL, recurrence(costs))
+    assert set(told.unsearched) == {"pipelines of more than 3 stages", "hybrids with replicas of more than 2 stages"}
+    assert any(line.endswith("were not looked for; the bound does not speak of them.") for line in told.explanation)
+
+
 @given(problems(most_devices=4, most_layers=4, most_batch=4), st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None)
 def test_order_of_devices_does_not_change_the_optimum(case, shuffler):

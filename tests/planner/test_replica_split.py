@@ -114,6 +114,24 @@ def test_equals_brute_force_over_all_cuts_and_orders(case, microbatches):
             assert found.low_s >= expected * (1 - STAGES_NEAR - 2 * NEAR) - 1e-9
 
 
+@given(problems(most_devices=4, most_layers=5, most_batch=8), st.sampled_from([2, 4, 8]), st.sampled_from([1, 3]))
+@settings(max_examples=60, deadline=None)
+def test_where_links_differ_no_cut_is_under_the_bound(case, microbatches, holders):
+    costs, training = case
+    assume(training.global_batch % microbatches == 0)
+    grid, kinds = grid_of(costs, training, microbatches), kinds_of(costs)
+    least = {}
+    for _, order, cut in all_plans(costs, training, microbatches, "1f1b"):
+        shape = tuple(order.count(kind) for kind in range(len(kinds)))
+        seconds = value_s(grid, Cut(order, cut), np.array([microbatches]), holders)[0]
+        least[shape] = min(seconds, least.get(shape, np.inf))
+    for shape, expected in least.items():
+        if sum(shape) > 1:
+            found = ReplicaSplit(grid, microbatches, holders).best(shape)
+            assert found.low_s <= expected * (1 + 1e-9) + 1e-12
+            assert expected <= found.high_s * (1 + 1e-9) + 1e-12
+
+
 def test_equal_stages_take_the_fill_of_a_pipeline():
     """With P equal stages and M microbatches on equal devices the step is (M + P - 1) t (Huang et al. 2019, section 2)."""
     costs = simple_costs({"a": [0.001] * 8}, ["a"] * 4)

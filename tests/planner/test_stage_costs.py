@@ -10,7 +10,7 @@ from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.memory import memory_use, most_in_flight
 from hetsim.plan import PLAIN_SCHEDULES, Plan, Replica, Stage
 from hetsim.planner.batch_split import whole_chain_buckets
-from hetsim.planner.pools import pick, pools_of
+from hetsim.planner.pools import pools_of
 from hetsim.planner.share_costs import share_costs
 from hetsim.planner.stage_costs import stage_costs
 from hetsim.schedule import make_schedule
@@ -82,7 +82,6 @@ def test_pools_follow_the_links():
     pools = pools_of(cluster_of([0, 0, 1, 2, 3, 3], near, network), ["t"])
     assert [pool.devices for pool in pools] == [("d0", "d1"), ("d2", "d3"), ("d4", "d5")]
     assert [len(pool) for pool in pools_of(cluster_of([0, 0, 1, 2], network, network), ["t"])] == [4]
-    assert pick(pools, (0, 2, 0)) == ("d0", "d4", "d1")
 
 
 def test_too_many_pools_are_merged_by_type_and_say_so():
