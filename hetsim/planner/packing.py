@@ -120,6 +120,8 @@ def pack(
     left = np.asarray(available) - usage[useful][whole].sum(axis=0)
     while whole and (left < 0).any():
         left = left + usage[useful][whole.pop()]
+    if not any(column < firsts for column in whole):
+        return Packing(most, ())
     whole += _fill_up(capacities[useful], usage[useful], left, replicas - len(whole))
     return Packing(most, tuple(int(useful[c]) for c in whole))
 

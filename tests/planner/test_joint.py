@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -162,8 +163,8 @@ def test_exchange_over_a_slow_network_keeps_replicas_few():
     )
     _, (_, plan) = run(slow, Training(8), gap=0.01)
     assert len(plan.replicas) == 2
-    search, (best_s, _) = run(quick, Training(8), gap=0.01)
-    assert search.bound_s <= best_s
+    _, (best_s, _) = run(quick, Training(8), gap=0.01)
+    assert best_s == pytest.approx((4 + 1) * 0.02, rel=0.01)  # of four samples through two stages, as beside any others here
 
 
 @given(
@@ -172,23 +173,38 @@ def test_exchange_over_a_slow_network_keeps_replicas_few():
     st.integers(1, 6),
 )
 @settings(max_examples=200, deadline=None)
-def test_packing_is_never_under_any_choice(columns, available, required):
+@pytest.mark.parametrize("most_states", [1_000, 0])
+def test_packing_is_never_under_any_choice(most_states, columns, available, required):
     rows = [(float(c), (a, b)) for c, a, b in columns if a + b]
     if not rows:
         return
     required = min(required, len(rows))
     capacities, usage = np.array([c for c, _ in rows]), np.array([u for _, u in rows], dtype=np.int64)
-    most = 0.0
-    for counts in product(range(10), repeat=len(rows)) if len(rows) < 4 else []:
-        used = np.array(counts) @ usage
-        if (used <= available).all() and any(counts[c] and capacities[c] for c in range(required)):
-            most = max(most, float(np.array(counts) @ capacities))
-    found = pack(capacities, usage, available, 100, required)
-    assert found.most >= most - 1e-9
+
+    def best(column, left, satisfied):
+        """The most that columns from `column` on take of what is left, by trying each number of times."""
+        if column == len(rows):
+            return 0.0 if satisfied else -np.inf
+        value, uses = rows[column]
+        choices = []
+        for times in range(20):
+            after = tuple(have - times * need for have, need in zip(left, uses, strict=True))
+            if min(after) < 0:
+                break
+            now = satisfied or (times > 0 and value > 0 and column < required)
+            choices.append(times * value + best(column + 1, after, now))
+        return max(choices)
+
+    with patch("hetsim.planner.packing.MOST_STATES", most_states):
+        found = pack(capacities, usage, available, 100, required)
+    most = max(0.0, best(0, available, False))
+    assert found.most >= most - 1e-6
+    if most_states:
+        assert found.most == pytest.approx(most)
     if found.chosen:
         assert (usage[list(found.chosen)].sum(axis=0) <= available).all()
         assert found.chosen[0] < required or any(c < required for c in found.chosen)
-        assert capacities[list(found.chosen)].sum() == pytest.approx(found.most)
+        assert capacities[list(found.chosen)].sum() <= found.most + 1e-6
 
 
 def test_packing_keeps_to_the_number_of_replicas():
