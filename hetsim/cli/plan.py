@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hetsim.cli.ctrl_c import ctrl_c_stops
 from hetsim.cli.options import OutputFormat
 from hetsim.cli.output import print_json, talk
 from hetsim.cli.planning import Planned, Risk, candidate_rows, improvements, plan_network
@@ -122,7 +123,10 @@ def _answer(session: Session, spec: NetworkSpec, wish: Wish) -> tuple[Planned, l
     """The planner's answer for one network, and its best candidates with their intervals."""
     with search_progress(spec.name, quiet=wish.quiet) as report:
         watch = Watch(wish.time_limit_s, report)
-        planned = plan_network(session, spec, watch)
+        with ctrl_c_stops(watch):
+            planned = plan_network(session, spec, watch)
+        if watch.stopped:
+            talk("stopped; Ctrl-C once more leaves out what is still to be worked out for the plans found")
         report("intervals of the best candidates", planned.result.chosen.step_s, planned.result.lower_bound_s)
         planned = by_risk(planned, watch) if wish.risk == "p90" else planned
         return planned, candidate_rows(planned)
@@ -178,6 +182,7 @@ def _counts(planned: Planned) -> str:
         f"infeasible {sum(result.infeasible_counts.values())}" + (f" ({infeasible})" if infeasible else ""),
         left_open,
         f"not priceable {len(result.unpriceable)}",
+        f"plans evaluated {result.evaluated}",
         _gap(result) or "no lower bound",
         "the search was ended early" if result.ended_early else "",
     ]
@@ -220,6 +225,7 @@ def _document(
             "solved": p.result.solved,
             "ruled_out": p.result.ruled_out,
             "left_open": p.result.left_open,
+            "evaluated": p.result.evaluated,
             "unsearched": list(p.result.unsearched),
             "infeasible": [
                 {"what": r.what, "reason": r.reason, "detail": r.detail, "count": r.count} for r in p.result.infeasible

@@ -66,6 +66,11 @@ class Evaluations:
         """The same, be it within the limits or not."""
         return self._best
 
+    @property
+    def evaluated(self) -> int:
+        """Plans whose step was worked out; those that do not fit the memory are not."""
+        return sum(row is not None for row in self._by_plan.values())
+
     def candidate(self, plan: Plan) -> Candidate | None:
         """The candidate, settled where it may be the best; None where it does not fit the memory."""
         if plan not in self._by_plan:

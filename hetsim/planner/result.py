@@ -111,6 +111,9 @@ class PlanningResult:
     left_open: int
     """Cases that were neither solved nor ruled out: the search ended before, or did all that is allotted to it."""
 
+    evaluated: int
+    """Plans whose step was worked out."""
+
     unsearched: tuple[str, ...]
     """Plans of the searched strategies that were not looked for, which the lower bound does not speak of."""
 

@@ -68,6 +68,8 @@ def search(
     families = [*steps.families, *_of_sets(sets), *_of_variants(costs, search, evaluations, watch)]
     rejections += [rejection for family in families for rejection in family.rejections]
     ranked = evaluations.ranked(1 if watch.over else SETTLED)
+    if not ranked and watch.stopped:
+        raise KeyboardInterrupt
     if not ranked:
         raise nothing_fits(costs, training, search, rejections)
     currency = paid.economics.currency if paid else ""
@@ -84,6 +86,7 @@ def search(
         considered=sum(family.considered for family in families) + len(named),
         ruled_out=sum(family.ruled_out for family in families),
         left_open=sum(family.left_open for family in families),
+        evaluated=evaluations.evaluated,
         unsearched=tuple(family.unsearched for family in families if family.unsearched),
         infeasible=tuple(rejections),
         unpriceable=tuple(costs.missing(kind.name for kind in costs.cluster.used_types)),

@@ -115,14 +115,14 @@ def limits(solution: Solution) -> tuple[Share, ...]:
     """What the critical path of a step is made of, largest part first."""
     seconds: dict[str, float] = defaultdict(float)
     previous_ns = 0
-    for node in solution.critical_path():
+    for node, until_ns in solution.critical_path():
         word = _WORDS.get(node.action.kind)
         if word is None:
             continue
         on_device = node.action.kind in (Kind.FORWARD, Kind.BACKWARD, Kind.UPDATE)
         # What lies between a cause and its effect (the start of the step, posting a message) counts with the effect.
-        seconds[f"{word} on {node.device}" if on_device else word] += (solution.end_ns[node] - previous_ns) / 1e9
-        previous_ns = solution.end_ns[node]
+        seconds[f"{word} on {node.device}" if on_device else word] += (until_ns - previous_ns) / 1e9
+        previous_ns = until_ns
     total = sum(seconds.values()) or 1.0
     rows = (Share(what, part, part / total) for what, part in seconds.items())
     return tuple(sorted(rows, key=lambda row: (-row.seconds, row.what)))

@@ -81,18 +81,22 @@ class Solution:
             return self._ends_ns[thing.start]
         return self._ends_ns[thing.first] - self._durations_ns[thing.first - 1]
 
-    def critical_path(self) -> list[Node]:
-        """The chain of causes that ends last, from the start of the step to its end; of a message its send stands in it."""
+    def critical_path(self) -> list[tuple[Node, int]]:
+        """The chain of causes that ends last, from the start of the step to its end; of a message its send stands in it.
+
+        With each goes the moment until which the next one waited for it, in nanoseconds: a bucket of gradients does not wait for
+        the end of the backward that it comes of.
+        """
         known = {
             index: node
             for thing, node in zip(reversed(self._things), reversed(self._nodes), strict=True)
             for index in range(thing.first, thing.end + 1)
         }
         index = max(range(len(self._ends_ns)), key=self._ends_ns.__getitem__)
-        path: list[Node] = []
+        path: list[tuple[Node, int]] = []
         while index:
-            if index in known and known[index] not in path[-1:]:
-                path.append(known[index])
+            if index in known and known[index] not in [node for node, _ in path[-1:]]:
+                path.append((known[index], self._ends_ns[index]))
             index = max((column[index - 1] for column in self._program.waits), key=self._ends_ns.__getitem__)
         return path[::-1]
 

@@ -265,6 +265,17 @@ def test_prediction_names_what_limits_and_brackets_the_step():
     assert math.isclose(sum(row.share for row in prediction.limits), 1.0)
 
 
+def test_an_exchange_that_begins_in_a_backward_limits_from_there_on():
+    """Three layers of 1 s backward each, a bucket each of 10 s: what binds is 1 s of backward, behind 3 s of forward."""
+    costs = make_costs([[1.0] * 3] * 2, [[1.0] * 3] * 2, parameters=(25_000_000,), bandwidth=1e7)
+    prediction = predict(Plan.parse("d0[0:3] 1/1 | d1[0:3] 1/1"), costs, Training(2), interval=False)
+    assert prediction.step_s == pytest.approx(4 + 3 * 10, rel=1e-6)
+    assert {row.what: round(row.seconds, 6) for row in prediction.limits} == {
+        "gradient exchange": 30.0,
+        "compute on d0": 4.0,
+    }
+
+
 def test_the_drift_of_a_host_does_not_blur_which_plan_is_faster():
     costs = make_costs([[1.0], [1.0], [1.15]], [[2.0], [2.0], [2.3]])
     training = Training(16)
