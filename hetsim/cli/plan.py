@@ -84,14 +84,14 @@ def plan(
                 best.timeline, None, best.plan, run.file(f"figures/{p.spec.name}.svg"), title=f"{p.spec.name}: {best.plan}"
             )
             draw_plan(best.plan, p.costs.chain, run.file(f"figures/{p.spec.name}-plan.svg"))
-            reports.append(_report(p, rows[p.spec.name], best))
+            reports.append(_report(p, rows[p.spec.name], best, better[p.spec.name]))
         write_networks(run, session, reports, ASSUMPTIONS, shlex.join(["hetsim", *run.manifest.argv[1:]]))
     if output == "json":
         print_json(document)
     else:
         for p in planned:
             print_tables(
-                *candidate_tables(rows[p.spec.name]),
+                *candidate_tables(rows[p.spec.name], by_p90=p.risk == "p90"),
                 _beside(p),
                 *_in_full(p),
                 *p.result.explanation,
@@ -102,7 +102,9 @@ def plan(
     talk(f"saved {run.path}")
 
 
-def _report(planned: Planned, rows: Sequence[CandidateRow], best: Prediction) -> NetworkReport:
+def _report(
+    planned: Planned, rows: Sequence[CandidateRow], best: Prediction, better: Sequence[Sensitivity]
+) -> NetworkReport:
     """What the page says of one network: the chosen plan, beside the even split where that fits."""
     from hetsim.report.page import Step
 
@@ -116,7 +118,15 @@ def _report(planned: Planned, rows: Sequence[CandidateRow], best: Prediction) ->
         CaseRow(planned.spec.name, name, str(p.plan), p.step_s, p.low_s, p.high_s, chosen=p is best)
         for name, p in cases.items()
     )
-    return replace(report, cases=tuple(shown))
+    explanation = planned.result.explanation
+    return replace(
+        report,
+        cases=tuple(shown),
+        headline="" if planned.result.objective.is_time_alone else explanation[0],
+        by_p90=planned.risk == "p90",
+        reasons=(*explanation, *_next(better), _counts(planned)),
+        beside=_beside(planned),
+    )
 
 
 def _answer(session: Session, spec: NetworkSpec, wish: Wish) -> tuple[Planned, list[CandidateRow]]:
@@ -151,11 +161,12 @@ def _beside(planned: Planned) -> Rows:
             format_seconds(row.step_s),
             *told,
             f"{value(row) / value(chosen):.2f}{TIMES}" if value(chosen) else NONE,
+            "beyond" if row.excess(result.objective) > 0 else "",
         )
         for row, told in zip(beside, texts, strict=True)
     )
     ratio = {"time": "of the chosen step", "money": "of the chosen cost", "energy": "of the chosen energy"}[least]
-    return Rows("beside it", ("case", "plan"), ("step time", *names, ratio), tuple(rows))
+    return Rows("beside it", ("case", "plan"), ("step time", *names, ratio, "limits"), tuple(rows)).without_empty()
 
 
 def _in_full(planned: Planned) -> list[str]:

@@ -51,9 +51,10 @@ class _Words:
     def comparison(self) -> str:
         chosen = self.result.chosen
         takes = f"{chosen.name} {self.takes} {self.text(self.value(chosen))}"
-        best = min(self.result.baselines, key=self.value, default=None)
+        within = [row for row in self.result.baselines if row.excess(self.result.objective) <= 0]
+        best = min(within, key=self.value, default=None)
         if best is None:
-            return f"{takes}; no baseline fits."
+            return f"{takes}; no baseline {'keeps the limits' if self.result.baselines else 'fits'}."
         if self.value(chosen) > self.value(best):  # chosen for what it stays under, not for what it takes in the middle
             return f"{takes}; in the middle the baseline {best.name} is better ({self.text(self.value(best))})."
         if self.value(chosen) == self.value(best):

@@ -15,6 +15,7 @@ from hetsim.hardware import Cluster, DeviceType
 from hetsim.plan import Plan
 from hetsim.report import text
 from hetsim.report.rows import BatchCurve, CandidateRow, CaseRow, CostSummary, DeviceRow, speedup
+from hetsim.report.tables import Rows, candidate_tables
 from hetsim.runs import Manifest
 from hetsim.timeline import Timeline
 from hetsim.units import format_bytes, format_percent, format_seconds
@@ -44,7 +45,19 @@ class NetworkReport:
     """The training set-up in a line, e.g. `9 layers, 1.2 M parameters, global batch 64, SGD`."""
 
     cases: tuple[CaseRow, ...] = ()
+    headline: str = ""
+    """The answer in a sentence, where that is another one than how much faster than the even split it is."""
+
+    reasons: tuple[str, ...] = ()
+    """Why the chosen plan: one sentence each."""
+
     candidates: tuple[CandidateRow, ...] = ()
+    by_p90: bool = False
+    """Whether these are ranked by what they stay under nine times in ten."""
+
+    beside: Rows | None = None
+    """The baselines."""
+
     devices: tuple[DeviceRow, ...] = ()
     actions: tuple[ActionError, ...] = ()
     """Of the chosen plan's step."""
@@ -102,7 +115,7 @@ def render_page(content: ReportContent) -> str:
         device_types=_device_types(content.cluster) if content.cluster else [],
         answer=text.answer,
         regret=text.regret,
-        tied=text.tied_with_best,
+        considered=lambda network: candidate_tables(network.candidates, by_p90=network.by_p90),
         speedup=speedup,
         chosen_case=lambda network: next((case for case in network.cases if case.chosen), None),
     )

@@ -15,6 +15,7 @@ from hetsim.report.figures import THEMED
 from hetsim.report.page import NetworkReport, ReportContent, Step, manifest_facts, render_page, write_page
 from hetsim.report.rows import CandidateRow, CaseRow
 from hetsim.report.summary import batch_curves, summarise_costs, summarise_devices
+from hetsim.report.tables import Rows
 from hetsim.runs import FileDigest, Host, Manifest
 
 MANIFEST = Manifest(
@@ -125,7 +126,7 @@ def test_the_answer_comes_first_then_the_evidence(content: ReportContent) -> Non
     ):
         assert fact in words
     assert "CPU, 1 thread, instructions up to sse4.2, 4.00 GiB" in words
-    assert "What is known of the costs cannot tell plans 1, 2 apart" in words
+    assert "plans 1, 2 cannot be told apart by what is known of their costs" in words
     assert "hetsim calibrate office.yaml hetsim validate office.yaml" in words
 
 
@@ -169,6 +170,16 @@ def test_what_is_empty_is_left_out(cases: tuple[CaseRow, ...]) -> None:
     assert "it has not been measured" in words
     for absent in ("Hardware", "Assumptions", "Plans considered", "Where the figures", "How to reproduce", "None"):
         assert absent not in words
+
+
+def test_a_plan_that_is_not_chosen_by_time_says_so_first(cases: tuple[CaseRow, ...]) -> None:
+    beside = Rows("beside it", ("case", "plan"), ("step time", "limits"), (("even", "a0[0:1] 8/1", "2 s", "beyond"),))
+    report = NetworkReport("n", cases=cases, headline="It costs 3 EUR.", reasons=("No plan costs less.",), beside=beside)
+    words = Words(render_page(ReportContent("Plain", (report,)))).text
+    assert "It costs 3 EUR." in words
+    assert "the even split's speed" not in words
+    order = [words.index(part) for part in ("It costs 3 EUR.", "No plan costs less.", "Beside it", "beyond")]
+    assert order == sorted(order)
 
 
 def test_a_large_report_stays_small(world: World, cases: tuple[CaseRow, ...]) -> None:
