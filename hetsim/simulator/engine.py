@@ -3,7 +3,8 @@
 Each device is a process that walks its list of actions; what a list entry means stands in `hetsim.schedule`. Rules:
 
 * a device computes one thing at a time; it does not compute while it waits for a message, nor while it posts one;
-* a message travels once its send and its receive are both posted, and the channel from that device to the other is free;
+* a message travels once its send and its receive are both posted, and the channel from that device to the other is free, of which
+  activations have one and their gradients another;
 * a bucket's exchange starts once all its devices have packed it and are done with earlier ones, and ends for all at once; what
   goes to a parameter server sets off as soon as its own device is ready;
 * what travels shares the wires of the topology, and what computes shares the cores of the processor, as `sharing` says;
@@ -23,6 +24,7 @@ import simpy
 
 from hetsim.collector import collector_at_rest
 from hetsim.conditions import Disturbance
+from hetsim.errors import PlanError
 from hetsim.plan import Replica
 from hetsim.schedule import Action, Kind, Schedule
 from hetsim.simulator.prices import Flow, Prices
@@ -67,7 +69,8 @@ class _Message:
 
 @dataclass(slots=True)
 class _Channel:
-    """The messages from one device to another, which travel one after the other in the order in which they are posted."""
+    """The activations, or the gradients of such, from one device to another, which travel one after the other in the order in which
+    they are posted."""
 
     queue: deque[tuple[_Message, Flow, str, Action, int]] = field(default_factory=deque)
     busy: bool = False
@@ -86,7 +89,7 @@ class _Step:
         """(device, or the first of its group, action, start, end), as things end."""
 
         self.messages: dict[MessageKey, _Message] = {}
-        self.channels: dict[tuple[str, str], _Channel] = {}
+        self.channels: dict[tuple[str, str, bool], _Channel] = {}
         self.unsent = dict.fromkeys(schedule.actions, 0)
         """Device -> how many of its messages are on their way."""
 
@@ -105,7 +108,7 @@ class _Step:
         self.computing: dict[str, Work] = {}
 
     def run(self) -> None:
-        """Play the step."""
+        """Play the step. Raises PlanError where the schedule waits for itself (deadlock)."""
         for disturbance in self.disturbances:
             for leader, group in self.group_of.items():
                 if disturbance.device in group:  # all of a group wait for its slowest
@@ -116,6 +119,9 @@ class _Step:
         for bucket in self.schedule.buckets:
             self.env.process(self._exchange(bucket.index))
         self.env.run()
+        missing = sum(map(len, self.schedule.actions.values())) - len(self.happened)
+        if missing:
+            raise PlanError(f"the schedule waits for itself: {missing} of its actions never end\n{self.schedule}")
 
     def timeline(self) -> Timeline:
         """What happened, on each device of a group."""
@@ -232,7 +238,7 @@ class _Step:
         message.receive = (device, action, self.env.now)
         source_stage = action.stage + (-1 if action.kind is Kind.RECV_F else 1)
         source = self.schedule.plan.replicas[number].stages[source_stage].device
-        self._advance(self._channel(source, device))
+        self._advance(self._channel(source, device, action.kind is Kind.RECV_F))
 
     def _send(self, device: str, action: Action, number: int, replica: Replica) -> None:
         """Post a send."""
@@ -240,15 +246,16 @@ class _Step:
         target = action.stage + (1 if forward else -1)
         message = self._message((number, target, forward, action.item))
         flow = self.prices.send[device, action.stage, action.kind]
-        channel = self._channel(device, replica.stages[target].device)
+        channel = self._channel(device, replica.stages[target].device, forward)
         channel.queue.append((message, flow, device, action, self.env.now))
         self.unsent[device] += 1
         self._advance(channel)
 
-    def _channel(self, source: str, target: str) -> _Channel:
-        channel = self.channels.get((source, target))
+    def _channel(self, source: str, target: str, forward: bool) -> _Channel:
+        key = source, target, forward
+        channel = self.channels.get(key)
         if channel is None:
-            channel = self.channels[source, target] = _Channel()
+            channel = self.channels[key] = _Channel()
         return channel
 
     def _advance(self, channel: _Channel) -> None:

@@ -169,8 +169,8 @@ class _Device:
     unsent: int = 0
     """Messages that are posted and not there yet."""
 
-    sent: dict[int, int] = field(default_factory=dict)
-    """Number of a receiving device -> the latest message to it."""
+    sent: dict[tuple[int, Kind], int] = field(default_factory=dict)
+    """(number of a receiving device, kind) -> the latest message to it."""
 
 
 @dataclass(slots=True)
@@ -361,11 +361,11 @@ class Walk:
 
     def _transfer(self, sender: _Device, send: Action, receiver: _Device, receive: Action, message: _Message) -> None:
         slot = ("send", sender.number, send.stage, send.kind)
-        index = self.program.add(slot, message.sent, message.received, sender.sent.get(receiver.number, 0))
+        index = self.program.add(slot, message.sent, message.received, sender.sent.get((receiver.number, send.kind), 0))
         if self.noting:
             self._rows.append((sender.number, send, message.sent, index, index))
             self._rows.append((receiver.number, receive, message.received, index, index))
-        sender.sent[receiver.number] = message.arrived = index
+        sender.sent[receiver.number, send.kind] = message.arrived = index
         sender.unsent -= 1
 
     def _reduce(self, _device: _Device, action: Action) -> bool:

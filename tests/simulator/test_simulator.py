@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetsim.costs import CostModel, CostTable, LayerCost, TransferCost
+from hetsim.errors import PlanError
 from hetsim.exchange import buckets
 from hetsim.hardware import Cluster, Device, DeviceType, Link, Node
 from hetsim.plan import Plan
@@ -246,6 +247,27 @@ def test_uniform_slow_down_scales_time(case, factor):
     # Where transfers share, an end is rounded up to the next nanosecond, as often as there are transfers.
     assert slow.step_s * 1e9 == pytest.approx(factor * quick.step_s * 1e9, abs=factor * (len(quick.spans) + 1))
     assert solve(schedule, slower).step_ns == factor * solve(schedule, prices).step_ns
+
+
+@pytest.mark.parametrize("microbatches", [2, 3, 4, 5, 7, 8, 11])
+@pytest.mark.parametrize("rounds", [2, 3])
+@pytest.mark.parametrize("width", [2, 3])
+def test_interleaved_pipelines_never_wait_for_themselves(width, rounds, microbatches):
+    depth = width * rounds
+    costs = make_costs([[0.01] * depth] * width, [[0.02] * depth] * width, latency_s=1e-5, bandwidth=1e6, output_bytes=100)
+    stages = " > ".join(f"d{number % width}[{number}:{number + 1}]" for number in range(depth))
+    plan = Plan.parse(f"{stages} {microbatches}/{microbatches}; interleaved")
+    schedule, prices = make_schedule(plan, costs.chain), price(plan, costs)
+    assert simulate(schedule, prices).step_s * 1e9 == pytest.approx(solve(schedule, prices).step_ns, abs=10)
+
+
+def test_a_schedule_that_waits_for_itself_is_no_short_step():
+    costs = make_costs([[0.01] * 2] * 2, [[0.02] * 2] * 2, bandwidth=1e6, output_bytes=100)
+    plan = Plan.parse("d0[0:1] > d1[1:2] 2/2; 1f1b")
+    schedule, prices = make_schedule(plan, costs.chain), price(plan, costs)
+    crossed = {device: tuple(reversed(row)) if device == "d0" else row for device, row in schedule.actions.items()}
+    with pytest.raises(PlanError, match="waits for itself"):
+        simulate(replace(schedule, actions=crossed), prices)
 
 
 def test_every_gradient_byte_is_exchanged_once():
