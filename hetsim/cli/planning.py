@@ -133,7 +133,7 @@ def _require(tariff: Tariff, scenario: Scenario) -> None:
             "device type": ("cluster", "device_types", row.name),
             "node": ("cluster", "nodes", nodes.index(row.name) if row.name in nodes else 0),
         }
-        needed = f"{' and '.join(scenario.search.objective.figures)} cannot be told"
+        needed = f"{' and '.join(f for f in scenario.search.objective.figures if f != 'time')} cannot be told"
         what = f"{row.owner} {row.name}: {row.what}, so {needed}".replace(" :", ":")
         problems.append(Problem(document.where(keys[row.owner]) if document else "", what, row.help))
     raise InputError(problems)

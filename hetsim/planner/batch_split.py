@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 
 import numpy as np
 
@@ -99,9 +100,10 @@ class BatchSplit:
 
     @property
     def exchange_is_known(self) -> bool:
-        """Whether the price of an exchange depends on how many devices of each pool take part alone, not on which."""
+        """Whether the price of an exchange depends on how many devices of each pool take part alone: not on which, nor on their
+        order in the ring, of which node by node is the best."""
         measured = any(row.operation == "all_reduce" for row in self.costs.table.transfers)
-        return not measured and all(pool.alike for pool in self.pools)
+        return not measured and all(pool.alike for pool in self.pools) and not self._order_matters
 
     def smallest_compute_s(self) -> float:
         """The smallest step of any split if exchanging gradients took no time; infinite where none fits."""
@@ -235,8 +237,7 @@ class BatchSplit:
     def _solve(self, members: Sequence[tuple[str, ...]], cutoff: float) -> Proposal | None:
         """The best split over just these devices of each pool, if it is better than `cutoff`."""
         used = [(pool, names) for pool, names in zip(self.pools, members, strict=True) if names]
-        taking_part = {name for _, names in used for name in names}
-        devices = tuple(device.name for device in self.costs.cluster.devices if device.name in taking_part)
+        devices = self._in_ring({name for _, names in used for name in names})
         options = self._options(devices)
         groups = [Group(len(names), options[pool.device_type]) for pool, names in used]
         best = smallest_maximum(groups, self.training.global_batch, below=cutoff)
@@ -249,6 +250,26 @@ class BatchSplit:
                 replicas[name] = Replica((Stage(name, 0, len(self.costs.chain)),), share, count)
         plan = Plan(tuple(replicas[name] for name in devices))
         return Proposal(plan, best.largest)
+
+    @cached_property
+    def _order_matters(self) -> bool:
+        """Whether a ring may be quicker that does not go node by node: links inside a node are worse than those between nodes, or
+        the way that bytes take depends on wires."""
+        cluster = self.costs.cluster
+        if len(cluster.nodes) == 1 and not cluster.is_wired:
+            return False
+        inside, between = [node.link for node in cluster.nodes if len(node.devices) > 1], cluster.network
+        slower = any(link.bandwidth_bytes_per_s < between.bandwidth_bytes_per_s for link in inside)
+        return cluster.is_wired or slower or any(link.latency_s > between.latency_s for link in inside)
+
+    def _in_ring(self, taking_part: set[str]) -> tuple[str, ...]:
+        """The devices in the order of their ring: node by node, or by turns of the nodes where that is quicker."""
+        members = [[d.name for d in node.devices if d.name in taking_part] for node in self.costs.cluster.nodes]
+        by_node = tuple(name for names in members for name in names)
+        if not self._order_matters:
+            return by_node
+        by_turns = tuple(name for row in zip_longest(*members) for name in row if name is not None)
+        return min((by_node, by_turns), key=lambda order: float(self._tails_s(order).max(initial=0.0)))
 
     def _options(self, devices: Sequence[str]) -> Mapping[str, tuple[Pieces, ...]]:
         """Costs by share where just `devices` take part, by device type."""

@@ -29,10 +29,10 @@ DENSE = 16
 """Numbers of microbatches that have a column of their own at least."""
 
 
-def microbatch_grid(most: int, deepest: int) -> Ints:
-    """Numbers of microbatches at which the least step is kept, to `most`: all up to one more than the `deepest` shape has stages,
-    from where on it is known how the step grows, and then by steps of a twelfth."""
-    rows = list(range(2, min(most, max(deepest + 1, DENSE)) + 1))
+def microbatch_grid(most: int, deepest: int, fewest: int = 2) -> Ints:
+    """Numbers of microbatches at which the least step is kept, `fewest` to `most`: all up to one more than the `deepest` shape has
+    stages, from where on it is known how the step grows, and then by steps of a twelfth."""
+    rows = list(range(fewest, min(most, max(deepest + 1, DENSE)) + 1))
     while rows and rows[-1] < most:
         rows.append(min(most, max(rows[-1] + 1, rows[-1] * 13 // 12)))
     return np.array(rows, dtype=np.int64)
@@ -47,7 +47,7 @@ class SizeTable:
     """The numbers of microbatches, the columns of the next."""
 
     least_s: Floats
-    """[shape, count]; infinite where no cut is possible."""
+    """[shape, count]; infinite where no cut is possible, and for one microbatch in several stages, of which hybrids have none."""
 
     slope_s: Floats
     """[shape]: by how much the least step grows at least with each further microbatch, where these are more than the stages."""
@@ -62,7 +62,7 @@ class SizeTable:
     """A sharper look at single numbers of microbatches."""
 
     def most_microbatches(self, step_s: float) -> Ints:
-        """[shape]: how many microbatches may be done within `step_s`; 0 where not even two."""
+        """[shape]: how many microbatches may be done within `step_s`; 0 where not even two, or one by a group of devices alone."""
         spare = step_s - self.least_s
         extra = np.floor(np.divide(spare, self.slope_s[:, None]).clip(0, 1e9))
         room = np.append(np.diff(self.counts), 1) - 1

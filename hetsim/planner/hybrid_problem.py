@@ -95,8 +95,13 @@ class HybridProblem:
         batch = self.training.global_batch
         grids = [StageGrid(self.costs, self.training, self.kinds, size, self.floor) for size in self.sizes]
         usable = [grid for grid in grids if 2 * grid.microbatch <= batch]
-        deepest = max(map(sum, self.shapes), default=0)
-        return [size_table(grid, self.shapes, microbatch_grid(batch // grid.microbatch, deepest)) for grid in usable]
+        depths = [sum(shape) for shape in self.shapes]
+        fewest = 1 if 1 in depths else 2  # a group of devices alone may take its share at once
+        counts = [microbatch_grid(batch // grid.microbatch, max(depths, default=0), fewest) for grid in usable]
+        found = [size_table(grid, self.shapes, mine) for grid, mine in zip(usable, counts, strict=True)]
+        for table in found:
+            table.least_s[np.ix_(np.array(depths, dtype=np.int64) > 1, table.counts == 1)] = np.inf
+        return found
 
     @cached_property
     def own(self) -> Ints:
@@ -178,7 +183,7 @@ class HybridProblem:
         return range(len(self.kinds))
 
     def _work_out_alone(self, others: Others) -> Iterator[tuple[int, tuple[Pieces, ...]]]:
-        updates_s = [self.curves[name].update_s for name in others.single_types]
+        updates_s = [self.curves[name].update_s for name in others.single_types if name in self.curves]
         chain = self.costs.chain
         below_bytes = np.cumsum([layer.parameter_count for layer in chain.layers]) * chain.element_bytes
         for number, kind in enumerate(self.kinds):

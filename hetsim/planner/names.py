@@ -19,8 +19,9 @@ MOST_NUMBERS = 16
 
 
 def strategy_of(plan: Plan) -> Strategy:
-    """The family of `plan`: replicas of one stage, be it one alone, are data parallel; one replica of many is a pipeline."""
-    if not plan.is_cut:
+    """The family of `plan`: replicas of one device, be it one alone, are data parallel; one replica of many is a pipeline, or where
+    all its devices work on one microbatch at a time, model parallel."""
+    if not plan.is_cut and all(len(stage.group) == 1 for replica in plan.replicas for stage in replica.stages):
         return "data_parallel"
     if len(plan.replicas) > 1:
         return "hybrid"
@@ -40,11 +41,12 @@ def plan_name(plan: Plan) -> str:
 def _name(plan: Plan) -> str:
     strategy = strategy_of(plan)
     first = plan.replicas[0]
+    if len(plan.replicas) == len(first.stages) == 1:
+        group = "+".join(first.stages[0].group)
+        return f"{group} alone" + (f", {first.microbatches} microbatches" if first.microbatches > 1 else "")
     if strategy == "data_parallel":
         shares = [f"{r.samples}/{r.microbatches}" if r.microbatches > 1 else f"{r.samples}" for r in plan.replicas]
-        if len(shares) > 1:
-            return f"data parallel {_listed(shares, 'devices')}"
-        return f"{first.devices[0]} alone" + (f", {first.microbatches} microbatches" if first.microbatches > 1 else "")
+        return f"data parallel {_listed(shares, 'devices')}"
     if strategy == "hybrid":
         shapes = Counter("|".join(str(len(stage.layers)) for stage in replica.stages) for replica in plan.replicas)
         rows = [f"{number} × {stages}" for stages, number in shapes.items()]

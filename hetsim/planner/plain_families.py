@@ -1,4 +1,4 @@
-"""Two families of plans: data parallelism, and one pipeline. Each proposes plans, and says what none of its plans can be under."""
+"""Families of plans: data parallelism, a group alone, one pipeline. Each proposes plans, and says what none of them is under."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from hetsim.planner.families import (
     fullness_text,
     overfull,
 )
+from hetsim.planner.kinds import kinds_of
 from hetsim.planner.pipelines import PipelineSearch
+from hetsim.planner.placing import place_by_replica
 from hetsim.planner.pools import pools_of, pools_within_nodes
-from hetsim.planner.result import Reason, Rejection
+from hetsim.planner.result import Proposal, Reason, Rejection
 from hetsim.planner.watch import Watch
 from hetsim.scenario.types import Search
 from hetsim.workload import Training
@@ -63,6 +65,33 @@ def data_parallel(costs: CostModel, training: Training, search: Search, take: Ta
         take(proposal)
     solved = len({frozenset(proposal.plan.devices) for proposal in found})
     return Family("data parallel", split.bound_s(), split.considered, solved, split.rejections())
+
+
+def groups_alone(costs: CostModel, training: Training, search: Search, take: Take) -> Family:
+    """One tensor-parallel group that holds the whole chain: every one with every number of microbatches is evaluated.
+
+    It exchanges gradients with nobody, so that its step is the same in every node.
+    """
+    family = Family("groups alone", float("inf"))
+    overfilled: list[str] = []
+    for kind in (kind for kind in kinds_of(costs) if kind.width > 1):
+        places = place_by_replica(costs.cluster, [[kind]])
+        assert places is not None, "of each kind there is a place"
+        ((first, *partners),) = places[0]
+        stage = Stage(first, 0, len(costs.chain), tuple(partners))
+        for count in sorted({1, *search.pipeline_counts}):
+            if training.global_batch % count:
+                continue
+            plan = Plan((Replica((stage,), training.global_batch, count),))
+            family.considered += 1
+            step_s = take(Proposal(plan, 0.0))
+            family.bound_s = min(family.bound_s, step_s)
+            if worst := overfull(memory_use(plan, costs, training)):
+                overfilled.append(fullness_text(worst))
+    family.solved = family.considered - len(overfilled)
+    if overfilled:
+        family.rejections.append(Rejection("tensor-parallel groups", "memory", overfilled[0], len(overfilled)))
+    return family
 
 
 def pipelines(

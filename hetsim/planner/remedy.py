@@ -13,7 +13,7 @@ from hetsim.objective import Figure, Objective, format_figure, limit_name
 from hetsim.plan import PLAIN_SCHEDULES, Plan
 from hetsim.planner.families import Effort, fullness_text, overfull
 from hetsim.planner.hybrids import hybrids
-from hetsim.planner.plain_families import data_parallel, pipelines
+from hetsim.planner.plain_families import data_parallel, groups_alone, pipelines
 from hetsim.planner.result import Candidate, Proposal, Rejection
 from hetsim.planner.watch import Watch
 from hetsim.scenario.types import STRATEGIES, Search
@@ -95,13 +95,13 @@ def _wider_help(costs: CostModel, training: Training, search: Search) -> str | N
     divisors = [m for m in range(2, batch + 1) if batch % m == 0 and m not in search.microbatches]
     every = replace(search, strategies=STRATEGIES, schedules=PLAIN_SCHEDULES)
     for space, words in ((search, []), (every, ["all strategies and schedules"])):
-        if words and (plan := _fitting(costs, training, space)):
+        if words and (plan := fitting(costs, training, space)):
             return _help_text(words, plan)
         # Where not even microbatches of one sample fit, larger ones do not either.
-        if not divisors or _fitting(costs, training, replace(space, microbatches=(batch,))) is None:
+        if not divisors or fitting(costs, training, replace(space, microbatches=(batch,))) is None:
             continue
         for count in divisors:
-            if plan := _fitting(costs, training, replace(space, microbatches=(count,))):
+            if plan := fitting(costs, training, replace(space, microbatches=(count,))):
                 return _help_text([*words, f"{count} microbatches"], plan)
     return None
 
@@ -110,7 +110,7 @@ def _help_text(words: list[str], plan: Plan) -> str:
     return f'Let the search use {" and ".join(words)}: then "{plan}" fits'
 
 
-def _fitting(costs: CostModel, training: Training, search: Search) -> Plan | None:
+def fitting(costs: CostModel, training: Training, search: Search) -> Plan | None:
     """Some plan of `search` that fits the memory; None where there is none."""
     found: list[Plan] = []
     watch = Watch()
@@ -125,6 +125,8 @@ def _fitting(costs: CostModel, training: Training, search: Search) -> Plan | Non
         data_parallel(costs, training, search, take)
     every = Effort(pipelines=2000, replicas=500)
     if not found and {"model_parallel", "pipeline"} & set(search.strategies):
+        groups_alone(costs, training, search, take)
+    if not found and {"model_parallel", "pipeline"} & set(search.strategies):
         pipelines(costs, training, search, take, lambda: float("inf"), watch, every)
     if not found and "hybrid" in search.strategies:
         hybrids(costs, training, search, take, lambda: float("inf"), watch, every)
@@ -135,7 +137,7 @@ def _nearest(costs: CostModel, training: Training, search: Search) -> Plan | Non
     """The best plan if every device had just so many times its memory that one fits; None where memory is not what binds."""
 
     def plan_at(factor: float) -> Plan | None:
-        return _fitting(_with_memory(costs, factor), training, search)
+        return fitting(_with_memory(costs, factor), training, search)
 
     best = plan_at(float("inf"))
     if best is None:

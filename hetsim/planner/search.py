@@ -15,7 +15,7 @@ from hetsim.planner.device_sets import SetSearch
 from hetsim.planner.evaluation import SETTLED, Evaluate, Evaluations, Race, rank
 from hetsim.planner.explain import explain
 from hetsim.planner.families import Effort, Family, fullness_text, overfull
-from hetsim.planner.remedy import beyond_limits, nothing_fits
+from hetsim.planner.remedy import beyond_limits, fitting, nothing_fits
 from hetsim.planner.result import Candidate, PlanningResult, Rejection
 from hetsim.planner.spending_floor import least_step_s
 from hetsim.planner.step_search import search_steps
@@ -70,6 +70,9 @@ def search(
     ranked = evaluations.ranked(1 if watch.over else SETTLED)
     if not ranked and watch.stopped:
         raise KeyboardInterrupt
+    if not ranked and watch.over and (plan := fitting(costs, training, search)) is not None:
+        evaluations.candidate(plan)
+        ranked = evaluations.ranked()
     if not ranked:
         raise nothing_fits(costs, training, search, rejections)
     currency = paid.economics.currency if paid else ""

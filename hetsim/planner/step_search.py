@@ -9,7 +9,7 @@ from hetsim.planner.arrangements import list_arrangements
 from hetsim.planner.evaluation import Race
 from hetsim.planner.families import Effort, Family, leave_open
 from hetsim.planner.hybrids import hybrids
-from hetsim.planner.plain_families import data_parallel, pipelines
+from hetsim.planner.plain_families import data_parallel, groups_alone, pipelines
 from hetsim.planner.watch import Watch
 from hetsim.planner.work_floor import ROUNDING_S
 from hetsim.scenario.types import Search
@@ -46,6 +46,7 @@ def search_steps(
             found.families.append(Family("hybrids", 0.0))
             found.families[-1] = hybrids(costs, training, search, race, best_s, watch, effort)
         if {"model_parallel", "pipeline"} & set(search.strategies):
+            found.families.append(groups_alone(costs, training, search, race))
             found.families.append(Family("pipelines", 0.0))
             found.families[-1] = pipelines(costs, training, search, race, best_s, watch, effort)
         list_arrangements(costs, training, search, race, best_s, watch, effort, found.families[whole:])

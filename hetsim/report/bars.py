@@ -55,7 +55,7 @@ def _compare(axes: Axes, cases: Sequence[CaseRow], network: str, width_in: float
     """One network's panel, `width_in` inches wide."""
     longest_s = max(max(case.high_s, case.measured_high_s or case.measured_s or 0.0) for case in cases)
     unit, scale = f.unit_of(longest_s)
-    axes.set_xlim(0, longest_s / scale * 1.03)
+    axes.set_xlim(0, longest_s / scale * 1.03 or 1.0)
     axes.set_ylim(len(cases), 0)
     axes.grid(axis="x", color=f.GRID, linewidth=0.6)
     axes.tick_params(axis="x", labelsize=7.5)

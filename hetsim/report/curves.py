@@ -47,7 +47,8 @@ def curves_figure(curves: Sequence[BatchCurve], title: str) -> Figure:
         f.add_text(figure, f.MARGIN_IN, 0.34, title, fontsize=12, fontweight="bold")
         axes = f.add_axes(figure, left_in, 0.6, width_in - left_in - right_in, height_in - 1.1)
         axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
+        if any(value > 0 for _, values in lines for value in values):
+            axes.set_yscale("log")
         for number, (curve, values) in enumerate(lines):
             colour, marker, dashes = _STYLES[number % len(_STYLES)]
             axes.plot(

@@ -169,7 +169,7 @@ def speedup(cases: Sequence[CaseRow], case: CaseRow) -> float | None:
         if even.network == case.network and even.name == EVEN_SPLIT:
             if even.measured_s is not None and case.measured_s is not None:
                 return even.measured_s / case.measured_s
-            return even.predicted_s / case.predicted_s
+            return even.predicted_s / case.predicted_s if case.predicted_s else None
     return None
 
 

@@ -213,7 +213,7 @@ class LinkSection(Section):
 class WireSection(LinkSection):
     """A link between two points of a topology."""
 
-    between: Annotated[list[Word], Field(min_length=2, max_length=2)]
+    between: Annotated[list[Word], Field(min_length=2, max_length=2), AfterValidator(_all_different)]
 
 
 Wires = Annotated[list[WireSection], Field(min_length=1)]

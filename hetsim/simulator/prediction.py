@@ -61,7 +61,7 @@ class Prediction:
     """Device -> what it holds over the step."""
 
     limits: tuple[Share, ...]
-    """What the critical path is made of, largest first; the shares add up to 1."""
+    """What the critical path is made of, largest first; the shares add up to 1. Empty where nothing takes time."""
 
     @property
     def low_s(self) -> float:
@@ -79,8 +79,8 @@ class Prediction:
 
     @property
     def limited_by(self) -> str:
-        """The largest part of the critical path, in words."""
-        return f"{self.limits[0].what} ({self.limits[0].share:.0%})"
+        """The largest part of the critical path, in words; "" where nothing in the step takes time."""
+        return "" if not self.limits else f"{self.limits[0].what} ({self.limits[0].share:.0%})"
 
 
 def predict(

@@ -250,3 +250,12 @@ def test_the_run_has_a_picture_of_the_chosen_plan_and_tells_of_the_corners(hetsi
     (picture,) = (hetsim.folder / "runs").glob("*/figures/net-plan.svg")
     drawn = picture.read_text(encoding="utf-8")
     assert all(device in drawn for device in ("old0", "old1", "new0", "new1"))
+
+
+def test_costs_of_nothing_make_a_plan_of_nothing(hetsim, scenario):
+    """A table may say that a layer takes no time; what would be divided by it is left out."""
+    (hetsim.folder / "costs.csv").write_text(re.sub(r"(?m)^(old|new),(.),(\d+),.*$", r"\1,\2,\3,0,0,0,0", COSTS))
+    (hetsim.folder / "s.yaml").write_text(SCENARIO.replace("parameters: 1000000, output: 4 KiB", "output: 0"))
+    found = hetsim("plan", scenario)
+    assert found.returncode == 0, found.stderr
+    assert "Warning" not in found.stderr

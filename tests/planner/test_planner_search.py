@@ -14,8 +14,9 @@ from planner_cases import problems, recurrence, simple_costs
 
 from hetsim.costs import CostModel, CostTable
 from hetsim.errors import CostError, InfeasibleError, InputError
-from hetsim.hardware import Link
+from hetsim.hardware import Cluster, Device, Link, Node
 from hetsim.memory import memory_use
+from hetsim.plan import Plan
 from hetsim.planner import search
 from hetsim.planner.batch_split import BatchSplit
 from hetsim.planner.corners import DATA_PARALLEL, ONE_TYPE, PIPELINE
@@ -63,6 +64,60 @@ def test_invariants_of_every_result(case, chosen_strategies):
         assert row.memory == memory_use(row.plan, costs, training)
         assert all(use.fits for use in row.memory)
         assert row.headroom is None or 0 <= row.headroom <= 1
+
+
+def with_groups(costs, factor):
+    """The same costs, and those of groups of two devices, in so much of the time."""
+    rows = [
+        replace(row, tensor_parallel=2, forward_s=factor * row.forward_s, backward_s=factor * row.backward_s)
+        for row in costs.table.layers
+    ]
+    return CostModel(costs.chain, costs.cluster, CostTable("net", (*costs.table.layers, *rows)))
+
+
+def test_a_ring_goes_by_turns_of_the_nodes_where_their_own_links_are_worse_than_the_network():
+    own, network = Link("own", 1e-5, 3e9), Link("network", 1e-5, 12.5e9)
+    nodes = tuple(
+        Node(n, tuple(Device(f"a{i}", "a", n) for i in places), own) for n, places in (("n", (0, 1)), ("m", (2, 3)))
+    )
+    costs = simple_costs({"a": [0.003]}, ["a"], parameters=(25_000_000,))
+    costs = CostModel(costs.chain, Cluster(nodes, costs.cluster.device_types, network), costs.table)
+    found = search(costs, Training(64), SMALL, recurrence(costs))
+    by_turns = Plan.parse("a0[0:1] 16/1 | a2[0:1] 16/1 | a1[0:1] 16/1 | a3[0:1] 16/1")
+    by_node = Plan.parse("a0[0:1] 16/1 | a1[0:1] 16/1 | a2[0:1] 16/1 | a3[0:1] 16/1")
+    assert recurrence(costs)(by_turns) < 0.8 * recurrence(costs)(by_node)
+    assert found.chosen.step_s <= recurrence(costs)(by_turns)
+    assert found.lower_bound_s <= recurrence(costs)(by_turns)
+
+
+@pytest.mark.parametrize(("devices", "layers"), [(2, 1), (2, 2), (3, 1), (3, 2)])
+def test_a_group_of_devices_may_hold_the_network_alone_or_beside_a_device(devices, layers):
+    bus = Link("bus", 1e-5, 1e6)
+    costs = with_groups(simple_costs({"a": [0.03] * layers}, ["a"] * devices, link=bus, parameters=(100,)), 0.52)
+    found = search(costs, Training(8), SMALL, recurrence(costs))
+    texts = [f"a0+a1[0:{layers}] 8/1"]
+    texts += [f"a0+a1[0:{layers}] {share}/1 | a2[0:{layers}] {8 - share}/1" for share in range(1, 8) if devices == 3]
+    best_s = min(recurrence(costs)(Plan.parse(text)) for text in texts)
+    assert found.lower_bound_s <= best_s * (1 + 1e-9)
+    assert found.chosen.step_s <= best_s * (1 + 1e-9)
+    assert found.chosen.strategy == ("data_parallel" if devices == 2 else "hybrid")
+    assert any(row.name.startswith("a0+a1 alone") for row in found.candidates)
+
+
+def test_where_time_is_over_at_once_a_plan_that_fits_is_found_all_the_same():
+    costs = simple_costs(
+        {"a": [0.03] * 2}, ["a"] * 3, link=Link("bus", 0.01, 1e5), parameters=(1000,), output_bytes_per_sample=1024
+    )
+    space = replace(SMALL, strategies=("pipeline", "hybrid"), microbatches=(3,), microbatch_samples=(1,))
+    found = search(costs, Training(5), space, recurrence(costs), watch=Watch(0.0))
+    assert found.ended_early
+    assert found.chosen.strategy == "hybrid"
+
+
+def test_layers_that_some_types_lack_do_not_end_the_search():
+    costs = simple_costs({"a": [0.011, 0.013, 0.02], "b": [0.02, 0.01, 0.03]}, ["a", "a", "b"], parameters=(500,))
+    found = search(without(costs, "b", "l0"), Training(4), Search(), recurrence(without(costs, "b", "l0")))
+    assert found.unpriceable == ("layer l0 on b",)
 
 
 def test_depths_that_are_not_searched_are_told(monkeypatch):
@@ -202,7 +257,8 @@ _SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 from planner_cases import recurrence, simple_costs
-from hetsim.hardware import Link
+from hetsim.hardware import Cluster, Device, Link, Node
+from hetsim.plan import Plan
 from hetsim.planner import search
 from hetsim.planner.batch_split import BatchSplit
 from hetsim.planner.corners import DATA_PARALLEL, ONE_TYPE, PIPELINE
