@@ -32,6 +32,10 @@ ScheduleName = Literal["gpipe", "1f1b", "interleaved"]
 
 SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
 
+OUTLINE_SIGNS = frozenset("×–")
+"""What stands in the outline of a plan of many devices, and in no plan: `4 × v100[0:4] 30–32/4`."""
+
+
 PlainScheduleName = Literal["gpipe", "1f1b"]
 """Those for one stage a device. With one microbatch either is plain model parallelism."""
 
@@ -155,6 +159,9 @@ class Plan:
     def parse(cls, text: str) -> Plan:
         """The plan that `text` writes. Raises PlanError with the piece that could not be read."""
         body, *words = (part.strip() for part in text.split(";"))
+        if set(text) & OUTLINE_SIGNS:
+            what = "is an outline for people, which does not say which devices it means"
+            raise PlanError(Problem(f'plan "{text}"', what, "Take the plan in full, from plans.json in the run directory"))
         schedule: ScheduleName = "gpipe"
         exchange = Exchange()
         for word in words:

@@ -109,3 +109,8 @@ def test_a_good_plan_passes():
     Plan.parse("a[0:4] > b[4:9] 8/4; 1f1b").check(CHAIN, CLUSTER, 8)
     Plan.parse("a[0:4] > b[4:6] > a[6:8] > b[8:9] 8/4; interleaved").check(CHAIN, CLUSTER, 8)
     Plan.parse("a+b[0:9] 4/1 | far[0:9] 4/1; ps@n+m").check(CHAIN, WIDER, 8)
+
+
+def test_an_outline_is_no_plan_and_says_where_that_is():
+    with pytest.raises(PlanError, match=r"an outline for people.*plans\.json"):
+        Plan.parse("8 × K80[0:14] 3/1 | v100-0[0:14] 8/1")

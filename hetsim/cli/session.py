@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hetsim.cli.output import talk
 from hetsim.costs import CostModel, CostTable
 from hetsim.costs.files import cost_files, read_cost_table
+from hetsim.costs.model import shortened
 from hetsim.costs.residuals import Correction, Residual, corrected, corrections, read_residuals
 from hetsim.costs.samples import differences
 from hetsim.costs.transfer import with_transferred
@@ -65,9 +66,14 @@ class Session:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """The cost directory of the live networks."""
+        """The cost directory of the live networks. Raises CostError where a device type is on paper only: nobody can measure it."""
         from calibration.coordinator import Calibration
 
+        if paper := [kind.name for kind in self.scenario.cluster.used_types if kind.backend == "paper"]:
+            where = f'{self.path}, network "{self.live[0].name}"'
+            what = f"names no cost table, and none can be measured: {', '.join(paper)} exist on paper only"
+            mend = "Name its cost table (costs: FILE), or set backend: cpu or cuda for device types that this machine has"
+            raise CostError(Problem(where, what, mend))
         calibration = Calibration(replace(self.scenario, networks=self.live), self.chains, self.directory)
         if self._allow_outdated:
             for kind, words in _differences(calibration).items():
@@ -122,7 +128,9 @@ class Session:
     def known_costs(self, spec: NetworkSpec) -> CostModel:
         """The cost model of one network as far as costs are known or can be transferred: enough to check a plan."""
         cluster, chain = self.scenario.cluster, self.chains[spec.name]
-        result = with_transferred(self.table(spec), chain, cluster.device_types.values(), spec.training.dtype)
+        table = self.table(spec)
+        self._tell_of_strange_layers(spec, table, chain)
+        result = with_transferred(table, chain, cluster.device_types.values(), spec.training.dtype)
         used = {kind.name for kind in cluster.used_types}
         for name, origin in result.sources.items():
             if name in used and (spec.name, name) not in self._told:
@@ -157,6 +165,14 @@ class Session:
         except CostError as error:
             raise CostError(Problem("", str(error), _MEND.format(path=self.path))) from None
         return model
+
+    def _tell_of_strange_layers(self, spec: NetworkSpec, table: CostTable, chain: Chain) -> None:
+        """Say which rows of a table that was given are of no use, because the network has no such layers; once."""
+        names = [layer.name for layer in chain.layers]
+        strange = [name for name in dict.fromkeys(row.layer for row in table.layers) if name not in names and name[0] != "@"]
+        if strange and spec.costs is not None and (spec.name, "layers") not in self._told:
+            self._told.add((spec.name, "layers"))
+            talk(f"{spec.costs}: {spec.name} has no layer {', '.join(strange)}; it has {shortened(names)}")
 
     def new_run(self, runs: Path) -> RunWriter:
         """A run directory below `runs`, to be used in a `with` block; its inputs are the scenario and the cost files given.

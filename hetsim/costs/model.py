@@ -379,4 +379,9 @@ def _layers_text(names: Sequence[str], of: int) -> str:
     """Some of the `of` layers of a chain in words; all of them as a number, where they are many."""
     if len(names) == 1:
         return f"layer {names[0]}"
-    return f"any of the {of} layers" if len(names) == of > MOST_NAMED else f"layers {', '.join(names)}"
+    return f"any of the {of} layers ({shortened(names)})" if len(names) == of > MOST_NAMED else f"layers {', '.join(names)}"
+
+
+def shortened(names: Sequence[str]) -> str:
+    """`a, b, c, …, z`: the first three and the last one, where there are many."""
+    return ", ".join(names if len(names) <= MOST_NAMED else [*names[:3], "…", names[-1]])
