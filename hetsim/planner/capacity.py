@@ -64,7 +64,9 @@ class SizeTable:
     def most_microbatches(self, step_s: float) -> Ints:
         """[shape]: how many microbatches may be done within `step_s`; 0 where not even two, or one by a group of devices alone."""
         spare = step_s - self.least_s
-        extra = np.floor(np.divide(spare, self.slope_s[:, None]).clip(0, 1e9))
+        # Infinite where a layer is not priced: then no step is finite either.
+        slope_s = np.where(np.isfinite(self.slope_s), self.slope_s, 1.0)
+        extra = np.floor((spare / slope_s[:, None]).clip(0, 1e9))
         room = np.append(np.diff(self.counts), 1) - 1
         many = np.where(spare >= 0, self.counts + np.minimum(extra, room), 0)
         return np.asarray(many.max(axis=1, initial=0), dtype=np.int64)

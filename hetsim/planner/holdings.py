@@ -97,7 +97,8 @@ class _Weights:
         found = np.zeros(len(rows), dtype=bool)
         for _ in range(ROUNDS):
             left = np.flatnonzero(~found)
-            held = self._most_held(of, places[left], depth[left], counts[left], step_s - pass_s[left])
+            room_s = np.subtract(step_s, pass_s[left], out=np.full(len(left), -np.inf), where=np.isfinite(pass_s[left]))
+            held = self._most_held(of, places[left], depth[left], counts[left], room_s)
             found[left] = (step_s < pass_s[left]) | (held.sum(axis=1) < self._total * (1 - 1e-9))
             longer_s = np.maximum(pass_s[left], self._pass_s(held) + of.beside_s[rows[left]])
             if (longer_s <= pass_s[left] * (1 + WORTH_A_ROUND)).all():
