@@ -84,26 +84,15 @@ class BatchSplit:
         """Whether there are too many sets of devices to list them."""
         return self.considered > MOST_SETS
 
-    def bound_s(self) -> float:
-        """No split has a shorter step; infinite where none fits.
+    def bound_s(self, best_s: float) -> float:
+        """No split has a shorter step, of which `best` found that of `best_s`, infinite where none fits.
 
         That is the smallest step itself where the exchange of gradients has the same price for all sets of alike devices; else the
         smallest step if the exchange took as little as it can.
         """
         if self.many:
             return self._by_number.low_s
-        return self.smallest_step_s() if self.exchange_is_known else max(self.smallest_compute_s(), self._by_number.low_s)
-
-    def smallest_step_s(self) -> float:
-        """The smallest step of any split; infinite where none fits."""
-        return min((proposal.objective_s for proposal in self.best()), default=np.inf)
-
-    @property
-    def exchange_is_known(self) -> bool:
-        """Whether the price of an exchange depends on how many devices of each pool take part alone: not on which, nor on their
-        order in the ring, of which node by node is the best."""
-        measured = any(row.operation == "all_reduce" for row in self.costs.table.transfers)
-        return not measured and all(pool.alike for pool in self.pools) and not self._order_matters
+        return best_s if self._exchange_is_known else max(self.smallest_compute_s(), self._by_number.low_s)
 
     def smallest_compute_s(self) -> float:
         """The smallest step of any split if exchanging gradients took no time; infinite where none fits."""
@@ -250,6 +239,13 @@ class BatchSplit:
                 replicas[name] = Replica((Stage(name, 0, len(self.costs.chain)),), share, count)
         plan = Plan(tuple(replicas[name] for name in devices))
         return Proposal(plan, best.largest)
+
+    @property
+    def _exchange_is_known(self) -> bool:
+        """Whether the price of an exchange depends on how many devices of each pool take part alone: not on which, nor on their
+        order in the ring, of which node by node is the best."""
+        measured = any(row.operation == "all_reduce" for row in self.costs.table.transfers)
+        return not measured and all(pool.alike for pool in self.pools) and not self._order_matters
 
     @cached_property
     def _order_matters(self) -> bool:

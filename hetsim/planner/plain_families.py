@@ -47,6 +47,7 @@ def data_parallel(costs: CostModel, training: Training, search: Search, take: Ta
     counts = tuple(sorted({1, *search.microbatches}))
     split = BatchSplit(costs, training, whole, counts)
     found = split.best(KEPT_SETS)
+    bound_s = split.bound_s(min((proposal.objective_s for proposal in found), default=float("inf")))
     if len(counts) > 1:
         # Plain data parallelism is proposed too: microbatches may look better by less than the costs are sure of.
         found += BatchSplit(costs, training, whole).best(KEPT_SETS)
@@ -64,7 +65,7 @@ def data_parallel(costs: CostModel, training: Training, search: Search, take: Ta
     for proposal in found:
         take(proposal)
     solved = len({frozenset(proposal.plan.devices) for proposal in found})
-    return Family("data parallel", split.bound_s(), split.considered, solved, split.rejections())
+    return Family("data parallel", bound_s, split.considered, solved, split.rejections())
 
 
 def groups_alone(costs: CostModel, training: Training, search: Search, take: Take) -> Family:
