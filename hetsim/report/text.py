@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 from hetsim.report.rows import EVEN_SPLIT, CandidateRow, CaseRow, speedup
 from hetsim.units import format_percent, format_seconds
@@ -12,6 +13,9 @@ DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
 NONE = DASH
 """What stands where there is no value."""
+
+WORTH_TELLING = 1.1
+"""From this factor on that a machine drifted between calibration and run, it is told."""
 
 TIED_CHANCE = 0.05
 """From this chance on that a plan is as fast as the first, the two are not told apart."""
@@ -46,7 +50,25 @@ def answer(cases: Sequence[CaseRow]) -> str:
         return "No plan was chosen."
     even = next((case for case in cases if case.name == EVEN_SPLIT), None)
     measured = chosen.measured_s is not None and (even is None or even.measured_s is not None)
-    return f"{_comparison(cases, chosen, even)} {_prediction(chosen) if measured else _not_measured(chosen)}"
+    sentences = _comparison(cases, chosen, even), _prediction(chosen) if measured else _not_measured(chosen), drift(cases)
+    return " ".join(filter(None, sentences))
+
+
+def drift(cases: Sequence[CaseRow]) -> str:
+    """That the machine was slower or faster while plans ran than when it was measured, as a sentence; empty where it hardly was."""
+    known = [(case.error, case.error_at_run_speed) for case in cases]
+    ratios = [
+        (1 + at_run_speed) / (1 + error) for error, at_run_speed in known if error is not None and at_run_speed is not None
+    ]
+    if not ratios or 1 / WORTH_TELLING < (ratio := median(ratios)) < WORTH_TELLING:
+        return ""
+    times, again = (
+        (f"{format_speedup(ratio)} as slow", "run") if ratio > 1 else (f"{format_speedup(1 / ratio)} as fast", "measure")
+    )
+    return (
+        f"While the plans ran the machine was {times} as when it was measured, by what its devices took for a fixed piece of work: "
+        f"close other programs and {again} again."
+    )
 
 
 def regret(cases: Sequence[CaseRow]) -> str:

@@ -16,6 +16,7 @@ from hetsim.report.page import NetworkReport, ReportContent, Step, manifest_fact
 from hetsim.report.rows import CandidateRow, CaseRow
 from hetsim.report.summary import batch_curves, summarise_costs, summarise_devices
 from hetsim.report.tables import Rows
+from hetsim.report.text import answer
 from hetsim.runs import FileDigest, Host, Manifest
 
 MANIFEST = Manifest(
@@ -170,6 +171,14 @@ def test_what_is_empty_is_left_out(cases: tuple[CaseRow, ...]) -> None:
     assert "it has not been measured" in words
     for absent in ("Hardware", "Assumptions", "Plans considered", "Where the figures", "How to reproduce", "None"):
         assert absent not in words
+
+
+def test_a_machine_that_drifted_is_told(cases: tuple[CaseRow, ...]) -> None:
+    measured = [case for case in cases if case.measured_s is not None]
+    for factor, words in ((1.5, "1.5× as slow"), (0.5, "2.0× as fast"), (1.05, "")):
+        drifted = [replace(case, error_at_run_speed=factor * case.predicted_s / case.measured_s - 1) for case in measured]
+        assert bool(words) == ("fixed piece of work" in answer(drifted))
+        assert words in answer(drifted)
 
 
 def test_a_plan_that_is_not_chosen_by_time_says_so_first(cases: tuple[CaseRow, ...]) -> None:
