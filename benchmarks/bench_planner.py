@@ -77,7 +77,8 @@ def batch_split(problem: PlanningCase) -> str:
     start = time.process_time()
     pools = pools_of(cluster, (kind.name for kind in cluster.used_types))
     split = BatchSplit(costs, problem.training, pools, SPACE.microbatches)
-    found, bound_s = split.best(), split.bound_s()
+    found = split.best()
+    bound_s = split.bound_s(found[0].objective_s if found else float("inf"))
     seconds = time.process_time() - start
     if not found:
         return f"| {problem.name} | {seconds:.1f} s | does not fit | | |"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -11,6 +12,7 @@ from hetsim.planner.drafting import proposals
 from hetsim.planner.families import WORTH_A_LOOK, BestStep, Effort, Family, Take, check_length, deeper_than
 from hetsim.planner.hybrid_problem import HybridProblem
 from hetsim.planner.joint import JointSearch
+from hetsim.planner.known import KnownCut
 from hetsim.planner.neighbours import neighbours
 from hetsim.planner.teams import Draft
 from hetsim.planner.watch import Watch
@@ -46,7 +48,7 @@ def hybrids(
         watch.report("hybrids", best_s(), found.bound_s)
         drafts.evaluate(draft)
     if found.bound_s < best_s() / (1 + effort.gap):
-        drafts.improve(effort.neighbours, watch)
+        drafts.improve(found.cuts(best_s()), effort.neighbours, watch)
     # A replica that is cut exactly, for one number of microbatches, settles no case: all are ruled out together, or none is.
     unsearched = deeper_than("hybrids with replicas", problem.shapes, problem.deepest)
     return Family("hybrids", found.bound_s, found.considered, unsearched=unsearched)
@@ -92,16 +94,16 @@ class _Drafts:
             if FAR * self.best_s() < step_s < float("inf"):
                 hopeless.add(plan.replicas)  # another schedule will not make up for that
 
-    def improve(self, most: int, watch: Watch) -> None:
+    def improve(self, known: Sequence[KnownCut], most: int, watch: Watch) -> None:
         """Look at drafts near the best one, from a better one on as soon as there is one; where there is none, near the next best.
 
-        That ends when `most` were tried, or `IMPROVING_ACTIONS` evaluated.
+        `known`: replicas that may be added to one. That ends when `most` were tried, or `IMPROVING_ACTIONS` evaluated.
         """
         left, enough, seen = most, self.actions + IMPROVING_ACTIONS, set[Draft]()
         while fresh := {draft: step_s for draft, step_s in self.steps_s.items() if draft not in seen}:
             best = min(fresh, key=lambda draft: fresh[draft])
             seen.add(best)
-            for draft in islice(neighbours(self.problem, best), left):
+            for draft in islice(neighbours(self.problem, best, known), left):
                 left -= 1
                 self.evaluate(draft)
                 if watch.over or self.actions > enough or not left:

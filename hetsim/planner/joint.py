@@ -143,6 +143,14 @@ class JointSearch:
         """Questions about single replicas that were answered exactly."""
         return self._questions.solved
 
+    def cuts(self, step_s: float) -> list[KnownCut]:
+        """Of each shape the cut that is known to take most within `step_s`, those first that take most for each device."""
+        found = [
+            (count * cut.grid.microbatch / self.problem.usage[cut.row].sum(), cut)
+            for cut, count in self._known.best(step_s, Others(2))
+        ]
+        return [cut for _, cut in sorted(found, key=lambda row: -row[0])]
+
     @property
     def considered(self) -> int:
         """Shapes, at each size of a microbatch."""

@@ -4,6 +4,7 @@ planner, fits, and is not under its bound."""
 
 import pytest
 
+from benchmarks.bench_planner import batch_split, layer_split
 from benchmarks.planner_cases import cases
 from hetsim.planner import Effort, Watch, search
 from hetsim.scenario.types import Search
@@ -65,3 +66,8 @@ def test_who_interrupts_gets_the_best_so_far():
     assert result.ended_early
     assert 0 < result.lower_bound_s < result.chosen.step_s, "by then only the work is known"
     assert result.gap is not None
+
+
+def test_the_benchmark_of_single_solvers_tells_how_near_they_come():
+    assert layer_split().endswith("% from its bound")
+    assert batch_split(cases(16)[0]).endswith("| 0.00% |")

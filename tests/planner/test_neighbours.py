@@ -29,7 +29,7 @@ def test_they_differ_in_one_team():
     row = problem.shapes.index((1, 1))
     known = KnownCut(row, problem.tables[1].grid, Cut((0, 1), (0, 3, 6)), 12)
     draft = (Team(known, -1, 2), Team(None, 1, 1))
-    found = list(neighbours(problem, draft))
+    found = list(neighbours(problem, draft, []))
     looks = [look_of(near) for near in found]
     assert len(looks) == len(set(looks))
     assert look_of(draft) not in looks
@@ -48,6 +48,22 @@ def test_they_differ_in_one_team():
             for team in near
         )
         assert (used <= problem.available).all()
+
+
+def test_idle_devices_get_a_replica_that_is_cut_at_the_same_layers_or_one_that_is_known():
+    problem, _ = problem_of(["a", "a", "b", "b", "b", "b", "b"])
+    pair, alone = (
+        KnownCut(problem.shapes.index(shape), problem.tables[1].grid, cut, 12)
+        for shape, cut in (((1, 1), Cut((0, 1), (0, 3, 6))), ((0, 3), Cut((1, 1, 1), (0, 2, 4, 6))))
+    )
+    draft = (Team(pair, -1, 2), Team(None, 1, 1))
+    looks = [look_of(near) for near in neighbours(problem, draft, [alone])]
+    of_b = Cut((1, 1), (0, 3, 6))
+    assert look_of((*draft, Team(KnownCut(problem.shapes.index((0, 2)), pair.grid, of_b, 12), -1, 1))) in looks
+    assert look_of((Team(pair, -1, 2), Team(alone, -1, 1))) in looks, "in place of the single device"
+    assert look_of((Team(pair, -1, 1), Team(None, 1, 1), Team(alone, -1, 1))) in looks, "in place of a pair"
+    assert look_of((*draft, Team(alone, -1, 1))) not in looks, "there are two devices left, not three"
+    assert look_of(draft) not in looks
 
 
 def test_trying_them_makes_nothing_worse():
