@@ -17,7 +17,6 @@ from hetsim.planner.teams import Draft, Team
 MOVES = (-1, 1, -2, 2)
 """By how many layers a stage's end is moved."""
 
-
 MOST_ADDED = 3
 """Replicas that are tried, of all that are known, on devices that a draft leaves idle."""
 
