@@ -7,11 +7,15 @@ And the seconds of one large layer split, the median of nine.
 
 from __future__ import annotations
 
+import math
 import resource
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from benchmarks.planner_cases import A100, T4, V100, PlanningCase, case, cases, gpt
 from hetsim.planner import PlanningResult, Watch, search
@@ -71,6 +75,19 @@ def line(row: Row) -> str:
     return f"| {row.name} | {row.seconds:.1f} s | {chosen.step_s:.3f} s | {chosen.strategy} | {beside} | {gap} |"
 
 
+def growth(rows: Sequence[tuple[str, float]]) -> float:
+    """The power of the number of devices with which seconds grow, over rows of (name, seconds) whose name begins with that number.
+
+    By least squares on logarithms, each network and cluster with a factor of its own.
+    """
+    parts: dict[str, list[tuple[float, float]]] = {}
+    for name, seconds in rows:
+        devices, _, which = name.partition(" devices, ")
+        parts.setdefault(which, []).append((math.log(int(devices)), math.log(seconds)))
+    x, y = np.concatenate([np.array(part) - np.mean(part, axis=0) for part in parts.values()]).T
+    return float((x * y).sum() / (x * x).sum())
+
+
 def batch_split(problem: PlanningCase) -> str:
     """The exact split of the batch alone, as a row of a Markdown table."""
     costs, cluster = problem.costs, problem.costs.cluster
@@ -109,10 +126,14 @@ def main() -> int:
     sys.stdout.write("| data parallelism alone | search | step | devices | gap |\n|---|---|---|---|---|\n")
     sys.stdout.write("\n".join(batch_split(problem) for size in sizes for problem in cases(size)) + "\n\n")
     sys.stdout.write(HEAD + "\n")
-    for size in sizes:
-        for problem in cases(size):
-            sys.stdout.write(line(solve(problem)) + "\n")
-            sys.stdout.flush()
+    rows = []
+    for problem in (problem for size in sizes for problem in cases(size)):
+        rows.append(solve(problem))
+        sys.stdout.write(line(rows[-1]) + "\n")
+        sys.stdout.flush()
+    if len(sizes) > 1:
+        power = growth([(row.name, row.seconds) for row in rows])
+        sys.stdout.write(f"\nsearches take as long as (number of devices) ^ {power:.2f}\n")
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     sys.stdout.write(f"\npeak memory of the process: {peak_mib:.0f} MiB\n")
     return 0

@@ -294,17 +294,18 @@ class Calibration:
         sizes = self._link_sizes()
         rows: list[Mapping[str, Any]] = []
         for backend in sorted({self._backend(device) for device in devices}):
-            rows += self._links_among([device for device in devices if self._backend(device) == backend], workers, report)
+            among = [device for device in devices if self._backend(device) == backend]
+            rows += self._links_among(among, sizes, workers, report)
         about = {"kind": "links", "places": self._places(), "sizes": sizes, "fingerprint": self._prints}
         self._store.add(digest("links", self._places(), sizes, self._prints), {**about, "transfers": _merge_stamps(rows)})
 
     def _links_among(
-        self, devices: Sequence[Device], workers: Workers, report: Callable[[str], None]
+        self, devices: Sequence[Device], sizes: Mapping[str, list[int]], workers: Workers, report: Callable[[str], None]
     ) -> list[Mapping[str, Any]]:
         names = [device.name for device in devices]
         with TemporaryDirectory(dir=self._directory) as folder:  # which other hosts share, where there are any
             meeting = (Path(folder).resolve() / "meeting").as_uri()
-            common: dict[str, Any] = {"do": "links", "names": names, "meeting": meeting} | self._link_sizes()
+            common: dict[str, Any] = {"do": "links", "names": names, "meeting": meeting, **sizes}
             common["turns"] = [[names.index(d.name) for d in group] for group in turns(self._scenario.cluster, devices)]
             commands = {name: {**common, "rank": rank} for rank, name in enumerate(names)}
             results = workers.ask(commands, lambda _name, told: report(told["what"]))

@@ -47,7 +47,7 @@ class SizeTable:
     """The numbers of microbatches, the columns of the next."""
 
     least_s: Floats
-    """[shape, count]; infinite where no cut is possible, and for one microbatch in several stages, of which hybrids have none."""
+    """[shape, count]; infinite where no cut is possible."""
 
     slope_s: Floats
     """[shape]: by how much the least step grows at least with each further microbatch, where these are more than the stages."""
@@ -109,8 +109,8 @@ def _number_of_shapes(limits: Sequence[int], depth: int) -> int:
     return sum(ways)
 
 
-def size_table(grid: StageGrid, shapes: Sequence[Shape], counts: Ints) -> SizeTable:
-    """The table of `grid` by the cheap bound, for `counts` microbatches."""
+def size_table(grid: StageGrid, shapes: Sequence[Shape], counts: Ints, *, pipelined: bool = False) -> SizeTable:
+    """The table of `grid` by the cheap bound, for `counts` microbatches; `pipelined`: of which several stages have two at least."""
     kinds = len(grid.kinds)
     layer_s = np.array([grid.layer_s(kind) for kind in range(kinds)])
     first_s = np.array([grid.layer_first_s(kind) for kind in range(kinds)])
@@ -153,6 +153,8 @@ def size_table(grid: StageGrid, shapes: Sequence[Shape], counts: Ints) -> SizeTa
     least_s = pass_s[:, None] + np.where(evenly, np.maximum(bracket_s, even_s), bracket_s)
     slope_s = np.maximum(work / np.maximum(used @ weight, 1e-300), 1e-12)
     least_s[~_may_fit(grid, used), :] = np.inf
+    if pipelined:
+        least_s[np.ix_(used.sum(axis=1) > 1, counts < 2)] = np.inf
     forward_slope_s = np.maximum(forward_work / np.maximum(used @ weight, 1e-300), 1e-12)
     holdings = Holdings(grid, shapes, pass_s, beside_s)
     return SizeTable(grid, counts, least_s, slope_s, forwards_s, forward_slope_s, holdings)

@@ -98,10 +98,7 @@ class HybridProblem:
         depths = [sum(shape) for shape in self.shapes]
         fewest = 1 if 1 in depths else 2  # a group of devices alone may take its share at once
         counts = [microbatch_grid(batch // grid.microbatch, max(depths, default=0), fewest) for grid in usable]
-        found = [size_table(grid, self.shapes, mine) for grid, mine in zip(usable, counts, strict=True)]
-        for table in found:
-            table.least_s[np.ix_(np.array(depths, dtype=np.int64) > 1, table.counts == 1)] = np.inf
-        return found
+        return [size_table(grid, self.shapes, mine, pipelined=True) for grid, mine in zip(usable, counts, strict=True)]
 
     @cached_property
     def own(self) -> Ints:

@@ -67,14 +67,7 @@ def search(
     bound = sets.bound if sets is not None else bound_s
     families = [*steps.families, *_of_sets(sets), *_of_variants(costs, search, evaluations, watch)]
     rejections += [rejection for family in families for rejection in family.rejections]
-    ranked = evaluations.ranked(1 if watch.over else SETTLED)
-    if not ranked and watch.stopped:
-        raise KeyboardInterrupt
-    if not ranked and watch.over and (plan := fitting(costs, training, search)) is not None:
-        evaluations.candidate(plan)
-        ranked = evaluations.ranked()
-    if not ranked:
-        raise nothing_fits(costs, training, search, rejections)
+    ranked = _ranked(evaluations, search, watch, rejections)
     currency = paid.economics.currency if paid else ""
     if ranked[0].excess(objective) > 0:
         raise _none_keeps_the_limits(ranked, objective, sets, bound, bound_s, currency)
@@ -96,6 +89,23 @@ def search(
         ended_early=watch.over,
     )
     return replace(result, explanation=explain(result, costs.cluster, currency))
+
+
+def _ranked(evaluations: Evaluations, search: Search, watch: Watch, rejections: list[Rejection]) -> tuple[Candidate, ...]:
+    """The candidates, best first; where time was over before there was one, some plan that fits.
+
+    Raises InfeasibleError where none fits, KeyboardInterrupt where Ctrl-C ended the search before there was one.
+    """
+    costs, training = evaluations.costs, evaluations.training
+    if found := evaluations.ranked(1 if watch.over else SETTLED):
+        return found
+    if watch.stopped:
+        raise KeyboardInterrupt
+    plan = fitting(costs, training, search) if watch.over else None
+    if plan is None:
+        raise nothing_fits(costs, training, search, rejections)
+    evaluations.candidate(plan)
+    return evaluations.ranked()
 
 
 def _rounded(bound: float, best: float) -> float:

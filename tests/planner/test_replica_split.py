@@ -93,19 +93,24 @@ def test_the_way_back_of_the_last_microbatch_is_waited_for():
     assert found.high_s == pytest.approx((16 - 4 + 1) * 0.0036 + 2 * 3 * 0.003)
 
 
+def least_values(costs, training, grid, microbatches, holders=1):
+    """Shape -> the least value of all its cuts and orders, by listing them."""
+    kinds, least = kinds_of(costs), {}
+    for _, order, cut in all_plans(costs, training, microbatches, "1f1b"):
+        shape = tuple(order.count(kind) for kind in range(len(kinds)))
+        seconds = value_s(grid, Cut(order, cut), np.array([microbatches]), holders)[0]
+        least[shape] = min(seconds, least.get(shape, np.inf))
+    return least
+
+
 @given(problems(most_devices=4, most_layers=4, most_batch=8, nodes=False), st.sampled_from([2, 4]))
 @settings(max_examples=40, deadline=None)
 def test_equals_brute_force_over_all_cuts_and_orders(case, microbatches):
     """Where all devices share one node, links depend on nothing but kinds, so all that is minimised can be listed."""
     costs, training = case
     assume(training.global_batch % microbatches == 0)
-    grid, kinds = grid_of(costs, training, microbatches), kinds_of(costs)
-    least = {}
-    for _, order, cut in all_plans(costs, training, microbatches, "1f1b"):
-        shape = tuple(order.count(kind) for kind in range(len(kinds)))
-        seconds = value_s(grid, Cut(order, cut), np.array([microbatches]), 1)[0]
-        least[shape] = min(seconds, least.get(shape, np.inf))
-    for shape, expected in least.items():
+    grid = grid_of(costs, training, microbatches)
+    for shape, expected in least_values(costs, training, grid, microbatches).items():
         if sum(shape) > 1:
             found = ReplicaSplit(grid, microbatches).best(shape)
             assert found.high_s == pytest.approx(value_s(grid, found.cut, np.array([microbatches]), 1)[0])
@@ -119,13 +124,8 @@ def test_equals_brute_force_over_all_cuts_and_orders(case, microbatches):
 def test_where_links_differ_no_cut_is_under_the_bound(case, microbatches, holders):
     costs, training = case
     assume(training.global_batch % microbatches == 0)
-    grid, kinds = grid_of(costs, training, microbatches), kinds_of(costs)
-    least = {}
-    for _, order, cut in all_plans(costs, training, microbatches, "1f1b"):
-        shape = tuple(order.count(kind) for kind in range(len(kinds)))
-        seconds = value_s(grid, Cut(order, cut), np.array([microbatches]), holders)[0]
-        least[shape] = min(seconds, least.get(shape, np.inf))
-    for shape, expected in least.items():
+    grid = grid_of(costs, training, microbatches)
+    for shape, expected in least_values(costs, training, grid, microbatches, holders).items():
         if sum(shape) > 1:
             found = ReplicaSplit(grid, microbatches, holders).best(shape)
             assert found.low_s <= expected * (1 + 1e-9) + 1e-12
